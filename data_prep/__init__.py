@@ -1,0 +1,1 @@
+"""Raw files to typed tables; knows Polars and no model library."""

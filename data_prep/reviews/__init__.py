@@ -1,0 +1,1 @@
+"""One file per raw review format, the splits, and a simulated town."""

@@ -1,0 +1,1 @@
+"""A trajectory planner conditioned on driving style."""

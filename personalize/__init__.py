@@ -1,0 +1,1 @@
+"""What people want and how to act on it; knows neither items nor roads."""

@@ -1,0 +1,19 @@
+"""The door to preferences and vectors: extract, encode."""
+
+import sys
+from collections.abc import Sequence
+
+from data_prep.front_door import Command, run_door
+
+COMMANDS: tuple[Command, ...] = ()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    return run_door(
+        "personalize", "Preferences from text, and vectors from preferences.", COMMANDS, argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

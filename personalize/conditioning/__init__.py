@@ -1,0 +1,1 @@
+"""Encoders that turn preferences into vectors with a validity mask."""

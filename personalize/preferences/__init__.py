@@ -1,0 +1,1 @@
+"""Preferences read from text, by three extractors behind one interface."""

@@ -1,0 +1,1 @@
+"""A generative retriever for sequential recommendation, conditioned on preferences."""

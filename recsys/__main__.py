@@ -1,0 +1,17 @@
+"""The recommender's door: tokenize, benchmark, fit, predict, report."""
+
+import sys
+from collections.abc import Sequence
+
+from data_prep.front_door import Command, run_door
+
+COMMANDS: tuple[Command, ...] = ()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    return run_door("recsys", "A preference-conditioned generative retriever.", COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Strong, simple recommenders that every number is held against."""

@@ -1,0 +1,45 @@
+"""The batch every recommender reads: numbers of users, items and texts, and masks."""
+
+from dataclasses import dataclass, fields
+
+from jaxtyping import Bool, Int
+from torch import Tensor, device
+
+
+@dataclass(frozen=True)
+class HistoryBatch:
+    """Histories with the targets to learn or to find; padded at the end, masks say what is real.
+
+    A batch of *prefixes* has one target per row, the item after the history. A batch of
+    *sequences* has one target per step: the target of step `t` follows the history up to and
+    including step `t`, and the preferences of target `t` use evidence strictly before it.
+
+    Attributes:
+        row_ids: Number of each row within its epoch or benchmark axis.
+        history_item_ids: Items met, oldest first, 0 where the mask is false.
+        history_mask: Which steps are real; real steps come first.
+        target_item_ids: The item after the history (prefixes) or after each step (sequences).
+        target_mask: Which targets are real.
+        preference_text_ids: Texts that may condition each target, 0 where the mask is false.
+        preference_mask: Which of them are real; all false runs without preferences.
+        preference_avoid: Which of them are to be avoided rather than liked.
+    """
+
+    row_ids: Int[Tensor, " batch"]
+    history_item_ids: Int[Tensor, "batch step"]
+    history_mask: Bool[Tensor, "batch step"]
+    target_item_ids: Int[Tensor, "batch target"]
+    target_mask: Bool[Tensor, "batch target"]
+    preference_text_ids: Int[Tensor, "batch target preference"]
+    preference_mask: Bool[Tensor, "batch target preference"]
+    preference_avoid: Bool[Tensor, "batch target preference"]
+
+    def to(self, target: device | str) -> "HistoryBatch":
+        """The same batch on another device."""
+        return HistoryBatch(
+            **{f.name: getattr(self, f.name).to(target, non_blocking=True) for f in fields(self)}
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.row_ids.shape[0]

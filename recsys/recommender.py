@@ -1,0 +1,60 @@
+"""The interface every recommender implements, from popularity to the generative retriever."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from recsys.batch import HistoryBatch
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which items may be returned.
+
+    Attributes:
+        exclude_history: Leave out items of the row's own history.
+        allowed_items: Only these items may be returned; None allows the whole catalogue.
+    """
+
+    exclude_history: bool = False
+    allowed_items: Bool[Tensor, " item"] | None = None
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """Items found for each row, best first.
+
+    Attributes:
+        item_ids: Distinct, real items; -1 only where fewer items are allowed than were asked for.
+        scores: Higher is better; `-inf` beside -1.
+    """
+
+    item_ids: Int[Tensor, "batch rank"]
+    scores: Float[Tensor, "batch rank"]
+
+
+class Recommender(nn.Module, ABC):
+    """A model that learns from histories and returns items.
+
+    Laws, held by `tests/test_slots.py` for every variant: every returned item is distinct and
+    real; permuting the rows of a batch permutes the answers; a batch equals its rows one by one;
+    padding changes nothing; a filtered item is never returned.
+
+    A counting recommender has no parameters: its `loss` counts what it sees into its buffers.
+    """
+
+    @abstractmethod
+    def loss(self, batch: HistoryBatch) -> Float[Tensor, ""]:
+        """Mean loss per real target; lower is better."""
+
+    @abstractmethod
+    def recommend(
+        self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
+    ) -> Recommendations:
+        """The best `count` items after each row's last real step.
+
+        Preferences are those of the batch's last real target. Runs without gradients and in
+        evaluation mode; the caller sets both.
+        """

@@ -1,0 +1,1 @@
+"""Retrievers that emit semantic IDs, and the beam search that decodes them."""

@@ -1,0 +1,1 @@
+"""Semantic IDs: quantizers, the codec between items and codes, and the trie."""

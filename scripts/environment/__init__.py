@@ -1,0 +1,1 @@
+"""What the set-up does, in the standard library alone: it runs before anything is installed."""

@@ -1,0 +1,200 @@
+"""The data a recommender is trained on: artifacts opened once, batches cut from flat arrays."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import numpy as np
+import torch
+
+from data_prep.artifact import Artifact, read_artifact, read_manifest
+from data_prep.errors import ArtifactMismatch, InputError
+from data_prep.schema import CODES, INTERACTIONS, ITEM_TEXT_IDS, ITEMS, TEXTS
+from personalize.stateful_loader import StatefulLoader
+from recsys.batch import HistoryBatch
+from recsys.catalogue import Catalogue
+from recsys.collate import Padded, prefix_batch, sequence_batch, windows
+from recsys.histories import Histories, Split, Stretches
+
+RowShape = Literal["prefixes", "sequences"]
+
+
+def load_catalogue(
+    tables: Path, vectors: Path | None = None, semantic_ids: Path | None = None
+) -> Catalogue:
+    """What a retriever may know of the items, from artifacts.
+
+    Args:
+        tables: An artifact `reviews`.
+        vectors: An artifact `vectors`; without it no item has a text and no text has a vector.
+        semantic_ids: An artifact `semantic_ids`; without it items have no codes.
+
+    Raises:
+        ArtifactMismatch: If an artifact is damaged, of another kind, or numbers other items.
+    """
+    item_count = read_artifact(tables, kind="reviews").table(ITEMS).height
+    codes, level_sizes = _item_codes(semantic_ids, item_count)
+    text_ids = np.zeros(item_count, np.int64)
+    text_mask = np.zeros(item_count, np.bool_)
+    text_vectors, texts = torch.zeros(0, 0), ()
+    if vectors is not None:
+        source = read_artifact(vectors, kind="vectors")
+        known = source.table(ITEM_TEXT_IDS)["text_id"]
+        _check_item_count(source, known.len(), item_count)
+        text_mask = known.is_not_null().to_numpy().astype(np.bool_)
+        text_ids = known.fill_null(0).to_numpy().astype(np.int64)
+        values = np.array(source.arrays("vectors")["values"], dtype=np.float32)
+        text_vectors = torch.from_numpy(values)
+        texts = tuple(source.table(TEXTS)["text"].to_list())
+    return Catalogue(
+        item_codes=codes,
+        level_sizes=level_sizes,
+        item_text_ids=torch.from_numpy(text_ids),
+        item_text_mask=torch.from_numpy(text_mask),
+        text_vectors=text_vectors,
+        texts=texts,
+    )
+
+
+def _item_codes(semantic_ids: Path | None, item_count: int) -> tuple[torch.Tensor, tuple[int, ...]]:
+    if semantic_ids is None:
+        return torch.zeros(item_count, 0, dtype=torch.int64), ()
+    source = read_artifact(semantic_ids, kind="semantic_ids")
+    codes = np.array(source.table(CODES)["codes"].to_list(), dtype=np.int64)
+    _check_item_count(source, len(codes), item_count)
+    level_sizes = tuple(int(size) for size in source.json("codec")["level_sizes"])
+    if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or (codes >= level_sizes).any():
+        raise ArtifactMismatch(
+            f"{source.folder} has codes that do not fit its level sizes {level_sizes}; run "
+            "`recsys tokenize` again."
+        )
+    return torch.from_numpy(codes), level_sizes
+
+
+def _check_item_count(source: Artifact, found: int, expected: int) -> None:
+    if found != expected:
+        raise ArtifactMismatch(
+            f"{source.folder} ({source.manifest.kind}) numbers {found} items, the tables number "
+            f"{expected}; make it again from these tables."
+        )
+
+
+class InteractionDataModule(L.LightningDataModule):
+    """Training, validation and test rows from the artifacts of the commands before `fit`.
+
+    Training rows are made from interactions of the split `train` alone. A validation or test row
+    asks for one interaction of its split, and its history is everything before it.
+
+    Attributes:
+        catalogue: What recommenders are built from.
+    """
+
+    def __init__(  # noqa: PLR0913  (each one is a documented option of the configuration)
+        self,
+        tables: Path,
+        vectors: Path | None = None,
+        semantic_ids: Path | None = None,
+        *,
+        rows: RowShape = "prefixes",
+        batch_size: int = 256,
+        evaluation_batch_size: int = 256,
+        maximum_history: int = 20,
+        train_on_validation: bool = False,
+        pool_batches: int = 32,
+        seed: int = 0,
+    ) -> None:
+        """Open the artifacts.
+
+        Args:
+            tables: Artifact `reviews`, written by `data-prep`.
+            vectors: Artifact `vectors`, written by `personalize encode`.
+            semantic_ids: Artifact `semantic_ids`, written by `recsys tokenize`.
+            rows: `prefixes` asks one target per row, `sequences` one after every step.
+            batch_size: Rows in a training batch.
+            evaluation_batch_size: Rows in a validation or test batch.
+            maximum_history: Newest steps of a history that are used.
+            train_on_validation: Learn from validation interactions too, for a final run.
+            pool_batches: Batches whose rows are sorted by length together; 1 turns it off.
+            seed: Seed of the order of training rows.
+
+        Raises:
+            InputError: If no interaction is left to learn from, or a size is out of range.
+            ArtifactMismatch: If an artifact does not fit.
+        """
+        super().__init__()
+        if maximum_history < 1:
+            raise InputError(f"maximum_history must be at least 1, got {maximum_history}.")
+        source = read_artifact(tables, kind="reviews")
+        self.catalogue = load_catalogue(tables, vectors, semantic_ids)
+        self.histories = Histories.from_interactions(source.table(INTERACTIONS))
+        self._paths = {"tables": tables, "vectors": vectors, "semantic_ids": semantic_ids}
+        self._rows = rows
+        self._batch_size = batch_size
+        self._evaluation_batch_size = evaluation_batch_size
+        self._maximum_history = maximum_history
+        self._pool_batches = pool_batches
+        self._seed = seed
+        learnt: tuple[Split, ...] = ("train", "validation") if train_on_validation else ("train",)
+        self.training_rows = self._stretches(learnt)
+        if not len(self.training_rows):
+            raise InputError(
+                f"{tables} has no training interaction with another one before it; "
+                "there is nothing to learn from."
+            )
+
+    def input_paths(self) -> Mapping[str, Path]:
+        """Folder of every artifact that was given, by the name of its option."""
+        return {name: path for name, path in self._paths.items() if path is not None}
+
+    def input_hashes(self) -> Mapping[str, str]:
+        """Content hash of every artifact, by the name of its option."""
+        return {name: read_manifest(path).content_hash for name, path in self.input_paths().items()}
+
+    def train_dataloader(self) -> StatefulLoader[HistoryBatch]:
+        """Training batches of similar length; the order depends on seed and epoch alone."""
+        return StatefulLoader(
+            self.training_rows.lengths,
+            lambda rows, epoch: self._batch(self.training_rows, rows),
+            batch_size=self._batch_size,
+            seed=self._seed,
+            pool_batches=self._pool_batches,
+            share=self._share(),
+        )
+
+    def val_dataloader(self) -> StatefulLoader[HistoryBatch]:
+        """One row per validation interaction that has a past, in the order of the table."""
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> StatefulLoader[HistoryBatch]:
+        """One row per test interaction that has a past, in the order of the table."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: Split) -> StatefulLoader[HistoryBatch]:
+        stretches = self.histories.prefixes((split,), maximum_history=self._maximum_history)
+        return StatefulLoader(
+            stretches.lengths,
+            lambda rows, epoch: self._batch(stretches, rows),
+            batch_size=self._evaluation_batch_size,
+            pool_batches=0,
+        )
+
+    def _stretches(self, splits: tuple[Split, ...]) -> Stretches:
+        cut = self.histories.sequences if self._rows == "sequences" else self.histories.prefixes
+        return cut(splits, maximum_history=self._maximum_history)
+
+    def _batch(self, stretches: Stretches, rows: np.ndarray) -> HistoryBatch:
+        starts, lengths = stretches.starts[rows], stretches.lengths[rows]
+        history = windows(self.histories.item_ids, starts, lengths)
+        if self._rows == "prefixes":
+            return prefix_batch(rows, history, self.histories.item_ids[starts + lengths])
+        after = windows(self.histories.item_ids, starts + 1, lengths)
+        places = np.arange(after.mask.shape[1])
+        asked = after.mask & (places >= stretches.first_targets[rows][:, None])
+        return sequence_batch(rows, history, Padded(np.where(asked, after.values, 0), asked))
+
+    def _share(self) -> tuple[int, int]:
+        """Rank and number of processes; all of them evaluate every row, so no row is left out."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

@@ -1,11 +1,107 @@
 """The door to raw data: one command per raw format, and a simulated town."""
 
+import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from data_prep.front_door import Command, run_door
+from data_prep.front_door import Command, add_output_options, run_door
 
-COMMANDS: tuple[Command, ...] = ()
+
+def _shared_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--core",
+        type=int,
+        default=5,
+        metavar="K",
+        help="keep users and items with at least K interactions, iterated; 0 keeps all "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("leave-last-out", "global-time"),
+        default="leave-last-out",
+        help="last interaction tests and the one before validates, or two moments cut the data "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split-fractions",
+        type=float,
+        nargs=2,
+        default=(0.1, 0.1),
+        metavar=("VALIDATION", "TEST"),
+        help="global-time only: shares of the interactions after each cut (default: 0.1 0.1)",
+    )
+    parser.add_argument(
+        "--max-rejected-share",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="stop when more than this share of the rows is refused (default: %(default)s)",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all)")
+    add_output_options(parser, "the tables")
+
+
+def _truncated_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-truncated",
+        action="store_true",
+        help="accept a compressed file that was cut off and keep the whole lines before the cut",
+    )
+
+
+def _amazon_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reviews",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="files of reviews; .gz, .zst or plain",
+    )
+    parser.add_argument("--metadata", type=Path, metavar="FILE", help="file of item metadata")
+    _truncated_option(parser)
+    _shared_options(parser)
+
+
+def _sequence_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sequences",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="one user a line: the user's number, then item numbers, oldest first",
+    )
+    parser.add_argument(
+        "--items",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="JSON lines with item_id, asin, title, categories",
+    )
+    _truncated_option(parser)
+    _shared_options(parser)
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "amazon14",
+        "Amazon reviews of 2014 (reviews_*.json.gz, meta_*.json.gz)",
+        "data_prep.reviews.commands:amazon14",
+        _amazon_options,
+        "Prepare Amazon reviews of 2014.\n\nExample:\n  data-prep amazon14 "
+        "--reviews reviews_Beauty.json.gz --metadata meta_Beauty.json.gz --out tables",
+    ),
+    Command(
+        "sequences",
+        "item sequences in the format of S3-Rec, with an item file",
+        "data_prep.reviews.commands:sequences",
+        _sequence_options,
+        "Prepare item sequences, of which only the order is known.\n\nExample:\n  data-prep "
+        "sequences --sequences sequences.txt --items items.jsonl.gz --out tables",
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ holds no time and no absolute path of the artifact itself: the same input gives 
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,11 @@ from typing import Any, Self
 
 import numpy as np
 import polars as pl
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from data_prep.errors import ArtifactMismatch, InputError
+from data_prep.parquet_stream import write_parquet_stream
 from data_prep.schema import TableSchema
 
 MANIFEST_NAME = "manifest.json"
@@ -93,6 +96,18 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """Turn what Polars and safetensors make of a full disk back into the system's own error."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, SafetensorError) as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
 class ArtifactWriter:
     """Collects the files of one artifact in a temporary folder; see `create_artifact`."""
 
@@ -108,15 +123,33 @@ class ArtifactWriter:
             InputError: If a column is missing, of another type, or a key repeats.
         """
         frame = schema.conform(frame)
-        frame.write_parquet(
-            self.folder / f"{schema.name}.parquet", compression="zstd", statistics=False
-        )
+        with _system_errors():
+            frame.write_parquet(
+                self.folder / f"{schema.name}.parquet", compression="zstd", statistics=False
+            )
         self._rows[f"{schema.name}.parquet"] = frame.height
+
+    def write_stream(
+        self, schema: TableSchema, frames: Iterator[pl.DataFrame], *, group_rows: int = 50_000
+    ) -> None:
+        """Write a table that comes in frames, without ever holding it whole.
+
+        Args:
+            schema: The table's schema.
+            frames: Parts of the table, already in the order of its key across all parts.
+            group_rows: Rows of a row group; it bounds the memory and fixes the bytes.
+
+        Raises:
+            InputError: As `write_table`, and if the parts are not in the order of the key.
+        """
+        path = self.folder / f"{schema.name}.parquet"
+        self._rows[path.name] = write_parquet_stream(path, schema, frames, group_rows)
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write named arrays to `<name>.safetensors`."""
         ordered = {key: np.ascontiguousarray(arrays[key]) for key in sorted(arrays)}
-        save_file(ordered, self.folder / f"{name}.safetensors")
+        with _system_errors():
+            save_file(ordered, self.folder / f"{name}.safetensors")
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON document to `<name>.json`, keys sorted, NaN refused."""

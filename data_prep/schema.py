@@ -137,6 +137,15 @@ ITEM_TEXTS = TableSchema(
         Column("source", _text, "metadata, training_reviews or none"),
     ),
 )
+RAW_ITEM_IDS = TableSchema(
+    "raw_item_ids",
+    "the number an item had in a raw file that numbers its items",
+    ("item_id",),
+    (
+        Column("item_id", _int32, "what"),
+        Column("raw_id", _int64, "its number in the raw file"),
+    ),
+)
 REJECTED = TableSchema(
     "rejected",
     "one piece of input that was refused, and why",

@@ -1,0 +1,92 @@
+"""A Parquet file written from frames that come one by one, in bounded memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from data_prep.errors import InputError
+from data_prep.schema import TableSchema
+
+
+def write_parquet_stream(
+    path: Path, schema: TableSchema, frames: Iterator[pl.DataFrame], group_rows: int
+) -> int:
+    """Write the frames, laid end to end, as one Parquet file.
+
+    Args:
+        path: The file.
+        schema: What the frames must fit; the key must rise strictly across all of them.
+        frames: The parts.
+        group_rows: Rows of a row group.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        InputError: If a frame does not fit the schema or the key does not rise.
+    """
+    checked = _CheckedFrames(schema, frames)
+
+    def source(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,
+    ) -> Iterator[pl.DataFrame]:
+        del with_columns, predicate, n_rows, batch_size
+        yield from checked
+
+    try:
+        register_io_source(source, schema=schema.polars).sink_parquet(
+            path,
+            compression="zstd",
+            statistics=False,
+            row_group_size=group_rows,
+            maintain_order=True,
+        )
+    except pl.exceptions.PolarsError:
+        if checked.failure is None:
+            raise
+    if checked.failure is not None:
+        raise checked.failure
+    return checked.rows
+
+
+class _CheckedFrames:
+    """Checks frames on their way; keeps an error that Polars would wrap in its own."""
+
+    def __init__(self, schema: TableSchema, frames: Iterator[pl.DataFrame]) -> None:
+        self.schema, self.frames = schema, frames
+        self.rows = 0
+        self.failure: BaseException | None = None
+        self._last: pl.DataFrame | None = None
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        try:
+            for frame in self.frames:
+                if not frame.height:
+                    continue
+                ordered = self.schema.conform(frame)
+                keys = frame.select(self.schema.key)
+                ends = keys[-1:] if self._last is None else pl.concat([self._last, keys[:1]])
+                if not ordered.select(self.schema.key).equals(keys) or not _rises(ends):
+                    self._refuse()
+                self._last = keys[-1:]
+                self.rows += frame.height
+                yield ordered
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _refuse(self) -> None:
+        raise InputError(
+            f"The table {self.schema.name} is not in the order of its key "
+            f"({', '.join(self.schema.key)}), or repeats one across its parts."
+        )
+
+
+def _rises(keys: pl.DataFrame) -> bool:
+    rows = keys.rows()
+    return all(before < after for before, after in zip(rows, rows[1:], strict=False))

@@ -1,0 +1,184 @@
+"""Reviews from lines of JSON: Polars for good blocks, line by line where a block has a fault."""
+
+import io
+import json
+import math
+from collections.abc import Container, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data_prep.reviews.raw_lines import Block, read_blocks
+from data_prep.reviews.raw_review import RAW_REVIEWS, ReviewLayout
+from data_prep.reviews.rejects import Rejects
+
+
+def read_json_reviews(
+    path: Path,
+    layout: ReviewLayout,
+    rejects: Rejects,
+    lines_before: int,
+    *,
+    allow_truncated: bool = False,
+) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Reviews of a file as frames of `RAW_REVIEWS`, each with the number of its last line.
+
+    A review's number counts the lines of all files, bad ones included, so that it stays the same
+    when a neighbour is refused.
+
+    Args:
+        path: File of JSON lines.
+        layout: Which field holds what.
+        rejects: Receives refused lines and the number of lines read.
+        lines_before: Lines of earlier files.
+        allow_truncated: As in `read_blocks`.
+    """
+    for block in read_blocks(path, rejects, allow_truncated=allow_truncated):
+        frame = parse_block(block, layout, path.name, lines_before, rejects)
+        yield frame, block.first_line + block.line_count - 1
+
+
+def parse_block(
+    block: Block, layout: ReviewLayout, file: str, lines_before: int, rejects: Rejects
+) -> pl.DataFrame:
+    """Reviews of one block; what is refused goes to `rejects`.
+
+    Args:
+        block: Whole lines.
+        layout: Which field holds what.
+        file: Name of the file, for refused lines.
+        lines_before: Lines of earlier files, added to the review numbers.
+        rejects: Receives refused lines.
+    """
+    fields = _parse_quickly(block, layout)
+    if fields is None:
+        fields = _parse_slowly(block, layout, file, rejects)
+    else:
+        rejects.read += fields.height
+    fields = fields.with_columns(layout.reason().alias("reason"))
+    if fields["reason"].null_count() < fields.height:
+        lines = block.lines()
+        bad = fields.filter(pl.col("reason").is_not_null()).select("offset", "reason")
+        for offset, reason in bad.iter_rows():
+            rejects.add(file, block.first_line + offset, reason, lines[offset])
+        fields = fields.filter(pl.col("reason").is_null())
+    number = (pl.col("offset").cast(pl.Int64) + (lines_before + block.first_line - 1)).alias(
+        "review_id"
+    )
+    return fields.select(number, *layout.shared()).select(RAW_REVIEWS.names())
+
+
+def _parse_quickly(block: Block, layout: ReviewLayout) -> pl.DataFrame | None:
+    """All lines at once, or nothing where Polars might have bent what the file says.
+
+    Polars turns a number or a list into a string where a string is asked for, keeps one of two
+    equal keys, and reads half a surrogate pair as NUL. So every string field must occur once a row
+    with a quote after its colon, every number field once a row, and no string may hold a NUL.
+    """
+    fields = layout.fields()
+    try:
+        frame = pl.read_ndjson(io.BytesIO(block.data), schema=fields)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None
+    if frame.height != block.line_count:
+        return None
+    for name, dtype in fields.items():
+        present = frame.height - frame[name].null_count()
+        key = json.dumps(name).encode()
+        endings = (b': "', b':"') if dtype == pl.String() else (b":",)
+        if sum(block.data.count(key + ending) for ending in endings) != present:
+            return None
+    strings = [name for name, dtype in fields.items() if dtype == pl.String()]
+    if frame.select(pl.any_horizontal(_has_nul(name) for name in strings).any()).item():
+        return None
+    return frame.with_row_index("offset")
+
+
+def _has_nul(name: str) -> pl.Expr:
+    return pl.col(name).str.contains("\0", literal=True).fill_null(value=False)
+
+
+def _parse_slowly(block: Block, layout: ReviewLayout, file: str, rejects: Rejects) -> pl.DataFrame:
+    fields = layout.fields()
+    rows = []
+    for offset, line in enumerate(block.lines()):
+        if not line.strip():
+            continue
+        rejects.read += 1
+        values = _parse_line(line, fields)
+        if isinstance(values, str):
+            rejects.add(file, block.first_line + offset, values, line)
+        else:
+            rows.append((offset, *values))
+    return pl.DataFrame(rows, schema={"offset": pl.UInt32(), **fields}, orient="row")
+
+
+def _parse_line(line: bytes, fields: dict[str, pl.DataType]) -> list[Any] | str:
+    """The wanted values of one line, or the reason why it is refused."""
+    try:
+        record = json.loads(line.decode("utf-8"), object_pairs_hook=partial(_unique, fields))
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start}"
+    except RecursionError:
+        return "nested too deeply"
+    except json.JSONDecodeError as error:
+        return f"broken JSON at character {error.pos}: {error.msg}"
+    except _RepeatedKeyError as error:
+        return f"the key {error} stands there twice"
+    except ValueError as error:  # Python refuses to read integers of thousands of digits
+        return f"broken JSON: {error}"
+    if not isinstance(record, dict):
+        return "no JSON object"
+    values = []
+    for name, dtype in fields.items():
+        value = record.get(name)
+        if value is not None:
+            value = _typed(value, dtype)
+            if value is None:
+                kind = "text" if dtype == pl.String() else "a number"
+                return f"{name} is {_kind(record[name])}, not {kind}"
+        values.append(value)
+    return values
+
+
+class _RepeatedKeyError(ValueError):
+    """A JSON object says one key twice."""
+
+
+def _unique(wanted: Container[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose wanted keys stand there once; other keys are nobody's business."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen and key in wanted:
+                raise _RepeatedKeyError(key)
+            seen.add(key)
+    return record
+
+
+def _typed(value: object, dtype: pl.DataType) -> object:
+    """The value where its type fits, else nothing."""
+    if dtype == pl.String():
+        return readable(value) if isinstance(value, str) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if dtype == pl.Float64():
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return value if isinstance(value, int) and abs(value) < 1 << 62 else None
+
+
+def readable(text: str) -> str:
+    """The text with NUL and halves of surrogate pairs, which no UTF-8 file can hold, replaced."""
+    cleaned = text.replace("\0", "\ufffd")
+    return cleaned.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace")
+
+
+def _kind(value: object) -> str:
+    names = {bool: "true or false", list: "a list", dict: "an object", str: "text"}
+    return names.get(type(value), "a number out of range")

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -43,7 +44,13 @@ class Recommender(nn.Module, ABC):
     padding changes nothing; a filtered item is never returned.
 
     A counting recommender has no parameters: its `loss` counts what it sees into its buffers.
+
+    Attributes:
+        uses_preferences: Whether answers depend on preferences; where they do not, the recommender
+            is only asked without any.
     """
+
+    uses_preferences: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, batch: HistoryBatch) -> Float[Tensor, ""]:

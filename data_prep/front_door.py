@@ -6,11 +6,14 @@ options are known to be good. So `--help` and a wrong option answer in a fractio
 """
 
 import argparse
+import difflib
 import importlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 from data_prep.errors import InputError
 
@@ -70,8 +73,25 @@ def run_door(
         return 130
 
 
-def _parser(program: str, summary: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """A parser that says a mistake in one sentence, with the option that was probably meant."""
+
+    options: dict[str, argparse.Action]
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401  (argparse's own settings)
+        super().__init__(**settings)
+        self.options = {}  # of all subcommands; one alone does not see what it does not know
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with status 2 and one sentence."""
+        wrong = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(wrong[1], self.options, n=1) if wrong else []
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        self.exit(2, f"{self.prog}: {message}{hint}; see {self.prog} --help.\n")
+
+
+def _parser(program: str, summary: str, commands: Sequence[Command]) -> _Parser:
+    parser = _Parser(
         prog=program, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action=_VersionAction, help="print the version and leave")
@@ -82,8 +102,10 @@ def _parser(program: str, summary: str, commands: Sequence[Command]) -> argparse
             help=command.summary,
             description=command.description or command.summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         command.configure(sub)
+        parser.options.update(sub._option_string_actions)
     return parser
 
 
@@ -91,7 +113,7 @@ class _VersionAction(argparse.Action):
     """Print the version, read only when asked for: package metadata takes a while to find."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest, nargs=0, help=help)
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(
         self,
@@ -106,7 +128,8 @@ class _VersionAction(argparse.Action):
             found = version("personalize")
         except PackageNotFoundError:
             found = "unknown"
-        parser.exit(0, f"{parser.prog} {found}\n")
+        sys.stdout.write(f"{parser.prog} {found}\n")
+        parser.exit(0)
 
 
 def _load(target: str) -> Callable[..., int | None]:

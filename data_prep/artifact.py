@@ -108,18 +108,6 @@ def _system_errors() -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    """Turn what Polars and safetensors make of a full disk back into the system's own error."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, SafetensorError) as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-
-
 class ArtifactWriter:
     """Collects the files of one artifact in a temporary folder; see `create_artifact`."""
 
@@ -155,13 +143,13 @@ class ArtifactWriter:
             InputError: As `write_table`, and if the parts are not in the order of the key.
         """
         path = self.folder / f"{schema.name}.parquet"
-        self._rows[path.name] = write_parquet_stream(path, schema, frames, group_rows)
+        with _system_errors():
+            self._rows[path.name] = write_parquet_stream(path, schema, frames, group_rows)
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write named arrays to `<name>.safetensors`."""
         ordered = {key: np.ascontiguousarray(arrays[key]) for key in sorted(arrays)}
         with _system_errors():
-            with _system_errors():
             save_file(ordered, self.folder / f"{name}.safetensors")
 
     def write_json(self, name: str, value: object) -> None:

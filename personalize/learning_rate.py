@@ -1,0 +1,32 @@
+"""Share of the learning rate at each step: a linear warm-up, then half a cosine."""
+
+import math
+
+
+def warm_up_cosine(
+    step: int, *, warm_up_steps: int, total_steps: float, final_share: float = 0.0
+) -> float:
+    """Factor on the learning rate at a step.
+
+    Args:
+        step: Number of the step, from 0.
+        warm_up_steps: Steps in which the factor rises in equal parts to 1; 0 starts at 1.
+        total_steps: Steps of the whole run; `inf` keeps the factor at 1 after the warm-up.
+        final_share: Factor at the last step and after it.
+
+    Returns:
+        A factor between 0 and 1, never 0 during the warm-up.
+
+    Source:
+        Loshchilov and Hutter, 2016, arXiv:1608.03983, one cycle without restart.
+
+    Example:
+        >>> [round(warm_up_cosine(s, warm_up_steps=2, total_steps=6), 3) for s in range(7)]
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < warm_up_steps:
+        return (step + 1) / warm_up_steps
+    if math.isinf(total_steps):
+        return 1.0
+    progress = min(1.0, (step - warm_up_steps) / max(1.0, total_steps - warm_up_steps))
+    return final_share + (1.0 - final_share) * 0.5 * (1.0 + math.cos(math.pi * progress))

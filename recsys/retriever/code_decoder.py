@@ -1,0 +1,95 @@
+"""A decoder of semantic IDs: code embeddings, the transformer's decoder and one head per level."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from recsys.retriever.transformer import Decoder, Memory, NetworkSize
+
+
+class SemanticIdDecoder(nn.Module):
+    """Predicts the codes of an item level by level from a memory of the user.
+
+    Every code of every level is a token of one vocabulary; token 0 starts a semantic ID and pads.
+    The head of a level scores the codes of that level only. Tied, the heads are the embeddings
+    and hidden vectors are scaled by the square root of the width, as in T5.
+
+    Attributes:
+        embedding: Vectors of the tokens; an encoder may share it.
+    """
+
+    def __init__(self, level_sizes: tuple[int, ...], size: NetworkSize, *, tied: bool) -> None:
+        super().__init__()
+        self.level_sizes = tuple(level_sizes)
+        self.offsets = tuple(1 + sum(level_sizes[:level]) for level in range(len(level_sizes)))
+        self.register_buffer("token_offsets", torch.tensor(self.offsets), persistent=False)
+        self.embedding = nn.Embedding(1 + sum(level_sizes), size.width)
+        self.head = None if tied else nn.Embedding(1 + sum(level_sizes), size.width)
+        self.decoder = Decoder(size)
+        nn.init.normal_(self.embedding.weight)
+        if self.head is not None:
+            nn.init.normal_(self.head.weight, std=size.width**-0.5)
+
+    token_offsets: Int[Tensor, " level"]
+
+    def tokens(self, codes: Int[Tensor, "*row level"]) -> Int[Tensor, "*row level"]:
+        """The tokens of codes that start at level 0."""
+        return codes + self.token_offsets[: codes.shape[-1]]
+
+    def prepare(
+        self, encoded: Float[Tensor, "batch token model"], mask: Bool[Tensor, "batch token"]
+    ) -> Memory:
+        """What every step reads of the user."""
+        return self.decoder.prepare(encoded, mask)
+
+    def step(
+        self,
+        memory: Memory,
+        level: int,
+        codes: Int[Tensor, "batch beam"],
+        parents: Int[Tensor, "batch beam"],
+    ) -> Float[Tensor, "batch beam code"]:
+        """Logits of a level for every beam; see `recsys.retriever.decode.CodeDecoder`."""
+        tokens = codes + self.offsets[level - 1] if level else torch.zeros_like(codes)
+        hidden = self.decoder.step(self.embedding(tokens), memory, parents)
+        return self.level_logits(level, hidden)
+
+    def level_logits(
+        self, level: int, hidden: Float[Tensor, "*row model"]
+    ) -> Float[Tensor, "*row code"]:
+        """Logits of the codes of one level."""
+        start, end = self.offsets[level], self.offsets[level] + self.level_sizes[level]
+        if self.head is None:
+            scaled = hidden * self.embedding.embedding_dim**-0.5
+            return F.linear(scaled, self.embedding.weight[start:end])
+        return F.linear(hidden, self.head.weight[start:end])
+
+    def loss(
+        self,
+        memory: Memory,
+        target_codes: Int[Tensor, "batch level"],
+        target_mask: Bool[Tensor, " batch"],
+        *,
+        label_smoothing: float = 0.0,
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy of the target's codes, averaged over levels and real targets.
+
+        Args:
+            memory: From `prepare`.
+            target_codes: Codes of each row's target.
+            target_mask: Which targets are real; 0 comes back where none is.
+            label_smoothing: Share of the target's probability spread over all codes of a level.
+        """
+        tokens = F.pad(self.tokens(target_codes[:, :-1]), (1, 0))
+        hidden = self.decoder(self.embedding(tokens), memory)
+        total = torch.zeros_like(target_mask, dtype=torch.float32)
+        for level in range(len(self.level_sizes)):
+            total = total + F.cross_entropy(
+                self.level_logits(level, hidden[:, level]).float(),
+                target_codes[:, level],
+                reduction="none",
+                label_smoothing=label_smoothing,
+            )
+        real = target_mask.float()
+        return (total * real).sum() / (real.sum().clamp_min(1) * len(self.level_sizes))

@@ -1,0 +1,61 @@
+"""Classifier-free guidance: how much a model listens to preferences, chosen when it decodes."""
+
+from dataclasses import fields, replace
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recsys.batch import HistoryBatch
+from recsys.retriever.decode import CodeDecoder
+
+State = TypeVar("State")
+
+
+class GuidedDecoder(Generic[State]):
+    """A decoder whose logits are moved along what preferences change in them.
+
+    The logits are `without + weight * (with - without)`; weight 1 is the decoder itself, weight 0
+    the decoder without preferences. Both are computed in one batch of twice the rows. A row
+    without preferences is unchanged.
+
+    Source:
+        Ho and Salimans, 2022, Classifier-Free Diffusion Guidance, arXiv 2207.12598; their `w` is
+        our weight less one.
+    """
+
+    def __init__(self, decoder: CodeDecoder[State], weight: float) -> None:
+        self._decoder = decoder
+        self._weight = weight
+
+    def prepare(self, batch: HistoryBatch) -> State:
+        """Read every row with and without its preferences."""
+        return self._decoder.prepare(stacked(batch, without_preferences(batch)))
+
+    def step(
+        self,
+        state: State,
+        level: int,
+        codes: Int[Tensor, "batch beam"],
+        parents: Int[Tensor, "batch beam"],
+    ) -> Float[Tensor, "batch beam code"]:
+        """Guided logits of the codes of a level for every beam."""
+        both = self._decoder.step(state, level, codes.repeat(2, 1), parents.repeat(2, 1))
+        given, without = both.chunk(2)
+        return without + self._weight * (given - without)
+
+
+def without_preferences(batch: HistoryBatch) -> HistoryBatch:
+    """The same rows with every preference masked."""
+    return replace(batch, preference_mask=torch.zeros_like(batch.preference_mask))
+
+
+def stacked(first: HistoryBatch, second: HistoryBatch) -> HistoryBatch:
+    """The rows of two batches of equal shape, one batch after the other."""
+    return HistoryBatch(
+        **{
+            field.name: torch.cat((getattr(first, field.name), getattr(second, field.name)))
+            for field in fields(HistoryBatch)
+        }
+    )

@@ -1,0 +1,356 @@
+"""A small encoder-decoder after T5, whose decoder reads one user for many beams at once."""
+
+import math
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+MASKED = -1e9  # finite, so that a row without anything to attend to gives no NaN
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Widths and depths of the encoder-decoder; the defaults are TIGER's.
+
+    Attributes:
+        width: Width of the residual stream.
+        heads: Attention heads.
+        head_width: Width of one head; heads times this need not equal `width`.
+        feedforward: Hidden width of the feed-forward layers.
+        encoder_layers: Layers of the encoder.
+        decoder_layers: Layers of the decoder.
+        dropout: Dropout after every sublayer, inside the feed-forward and on attention weights.
+        buckets: Buckets of relative positions; half are exact distances.
+        max_distance: Distance in tokens from which all positions share one bucket.
+    """
+
+    width: int = 128
+    heads: int = 6
+    head_width: int = 64
+    feedforward: int = 1024
+    encoder_layers: int = 4
+    decoder_layers: int = 4
+    dropout: float = 0.1
+    buckets: int = 32
+    max_distance: int = 128
+
+    @property
+    def inner(self) -> int:
+        """Width of all heads together."""
+        return self.heads * self.head_width
+
+
+class RelativePositions(nn.Module):
+    """A learned bias per head and bucket of relative position, added to attention scores."""
+
+    def __init__(self, size: NetworkSize, *, bidirectional: bool) -> None:
+        super().__init__()
+        self.bias = nn.Embedding(size.buckets, size.heads)
+        self.bidirectional = bidirectional
+        self.max_distance = size.max_distance
+        nn.init.normal_(self.bias.weight, std=size.width**-0.5)
+
+    def buckets(self, distance: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+        """The bucket of key position minus query position.
+
+        Half of the buckets of a direction hold one distance each, the others ranges that widen
+        logarithmically up to `max_distance`.
+
+        Source:
+            Raffel et al., 2020, Exploring the Limits of Transfer Learning, section 2.1.
+        """
+        count = self.bias.num_embeddings
+        offset = torch.zeros_like(distance)
+        if self.bidirectional:
+            count //= 2
+            offset = (distance > 0).to(distance.dtype) * count
+            distance = distance.abs()
+        else:
+            distance = (-distance).clamp_min(0)
+        exact = count // 2
+        far = torch.log(distance.float().clamp_min(1) / exact) / math.log(self.max_distance / exact)
+        far = exact + (far * (count - exact)).to(distance.dtype)
+        return offset + torch.where(distance < exact, distance, far.clamp_max(count - 1))
+
+    def forward(
+        self, query_positions: Int[Tensor, " query"], key_positions: Int[Tensor, " key"]
+    ) -> Float[Tensor, "1 head query key"]:
+        """The bias for every pair of a query and a key position."""
+        distance = key_positions[None, :] - query_positions[:, None]
+        return self.bias(self.buckets(distance)).permute(2, 0, 1).unsqueeze(0)
+
+
+class RootMeanSquareNorm(nn.Module):
+    """Scale to unit root mean square, without mean or shift; statistics in float32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, inputs: Float[Tensor, "*row model"]) -> Float[Tensor, "*row model"]:
+        """The scaled rows."""
+        return F.rms_norm(inputs, (self.weight.shape[0],), self.weight, 1e-6)
+
+
+class FeedForward(nn.Module):
+    """Norm, two linear maps with a ReLU between, residual."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.norm = RootMeanSquareNorm(size.width)
+        self.rise = _linear(size.width, size.feedforward, std=size.width**-0.5)
+        self.fall = _linear(size.feedforward, size.width, std=size.feedforward**-0.5)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(self, inputs: Float[Tensor, "*row model"]) -> Float[Tensor, "*row model"]:
+        """The inputs plus what the layer adds."""
+        hidden = self.dropout(F.relu(self.rise(self.norm(inputs))))
+        return inputs + self.dropout(self.fall(hidden))
+
+
+class SelfAttention(nn.Module):
+    """Norm, one map to queries, keys and values, attention without scaling, residual."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.norm = RootMeanSquareNorm(size.width)
+        self.project = _linear(size.width, 3 * size.inner, std=size.width**-0.5)
+        with torch.no_grad():
+            self.project.weight[: size.inner] *= size.head_width**-0.5
+        self.out = _linear(size.inner, size.width, std=size.inner**-0.5)
+        self.dropout = nn.Dropout(size.dropout)
+        self.heads = size.heads
+
+    def queries_keys_values(
+        self, inputs: Float[Tensor, "batch place model"]
+    ) -> tuple[
+        Float[Tensor, "batch head place head_width"],
+        Float[Tensor, "batch head place head_width"],
+        Float[Tensor, "batch head place head_width"],
+    ]:
+        """Projections of the normed inputs, one head after the other."""
+        projected = self.project(self.norm(inputs)).unflatten(-1, (3, self.heads, -1))
+        queries, keys, values = projected.permute(2, 0, 3, 1, 4)
+        return queries, keys, values
+
+    def attend(
+        self,
+        inputs: Float[Tensor, "batch place model"],
+        queries: Float[Tensor, "batch head place head_width"],
+        keys: Float[Tensor, "batch head key head_width"],
+        values: Float[Tensor, "batch head key head_width"],
+        bias: Float[Tensor, "#batch head place key"],
+    ) -> Float[Tensor, "batch place model"]:
+        """The inputs plus what the places attend to."""
+        dropout = self.dropout.p if self.training else 0.0
+        return inputs + self.dropout(self.out(_attention(queries, keys, values, bias, dropout)))
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch place model"],
+        bias: Float[Tensor, "#batch head place place"],
+    ) -> Float[Tensor, "batch place model"]:
+        """The inputs plus what each place attends to among all places."""
+        return self.attend(inputs, *self.queries_keys_values(inputs), bias)
+
+
+class CrossAttention(nn.Module):
+    """Attention of decoder places to a memory whose keys and values are given."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.norm = RootMeanSquareNorm(size.width)
+        self.query = _linear(size.width, size.inner, std=(size.width * size.head_width) ** -0.5)
+        self.out = _linear(size.inner, size.width, std=size.inner**-0.5)
+        self.dropout = nn.Dropout(size.dropout)
+        self.heads = size.heads
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch place model"],
+        keys: Float[Tensor, "batch head token head_width"],
+        values: Float[Tensor, "batch head token head_width"],
+        bias: Float[Tensor, "batch 1 1 token"],
+    ) -> Float[Tensor, "batch place model"]:
+        """The inputs plus what each place reads from the memory."""
+        queries = self.query(self.norm(inputs)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        dropout = self.dropout.p if self.training else 0.0
+        return inputs + self.dropout(self.out(_attention(queries, keys, values, bias, dropout)))
+
+
+class Encoder(nn.Module):
+    """Self-attention layers over tokens in both directions."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        self.positions = RelativePositions(size, bidirectional=True)
+        self.attention = nn.ModuleList(SelfAttention(size) for _ in range(size.encoder_layers))
+        self.feedforward = nn.ModuleList(FeedForward(size) for _ in range(size.encoder_layers))
+        self.norm = RootMeanSquareNorm(size.width)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(
+        self, inputs: Float[Tensor, "batch token model"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token model"]:
+        """What the decoder reads: one vector per token.
+
+        Args:
+            inputs: Embedded tokens.
+            mask: Which tokens are real; the vectors of others are read by nobody.
+        """
+        places = torch.arange(inputs.shape[1], device=inputs.device)
+        bias = self.positions(places, places) + attention_bias(mask)
+        hidden = self.dropout(inputs)
+        for attention, feedforward in zip(self.attention, self.feedforward, strict=True):
+            hidden = feedforward(attention(hidden, bias))
+        return self.dropout(self.norm(hidden))
+
+
+@dataclass
+class Memory:
+    """What a decoder keeps of one batch while it decodes.
+
+    Keys and values of the encoder's output are computed once per user and never reordered: beams
+    are an axis of the queries. Keys and values of decoded codes are written once, one place per
+    beam and step, and never reordered either: `visible` says which places are a beam's own past.
+
+    Attributes:
+        keys: Keys of the encoder's output, per layer.
+        values: Values of the encoder's output, per layer.
+        bias: 0 at real tokens, a large negative number at padding.
+        past_keys: Keys of all places decoded so far, per layer.
+        past_values: Values of all places decoded so far, per layer.
+        past_steps: The step at which each place was decoded.
+        visible: Which places each beam descends from.
+        step: Number of steps decoded.
+    """
+
+    keys: Float[Tensor, "layer batch head token head_width"]
+    values: Float[Tensor, "layer batch head token head_width"]
+    bias: Float[Tensor, "batch 1 1 token"]
+    past_keys: list[Float[Tensor, "batch head place head_width"]] = field(default_factory=list)
+    past_values: list[Float[Tensor, "batch head place head_width"]] = field(default_factory=list)
+    past_steps: Int[Tensor, " place"] | None = None
+    visible: Bool[Tensor, "batch beam place"] | None = None
+    step: int = 0
+
+
+class Decoder(nn.Module):
+    """Causal self-attention and attention to a memory, for whole sequences or beam by beam."""
+
+    def __init__(self, size: NetworkSize) -> None:
+        super().__init__()
+        layers = size.decoder_layers
+        self.positions = RelativePositions(size, bidirectional=False)
+        self.attention = nn.ModuleList(SelfAttention(size) for _ in range(layers))
+        self.cross = nn.ModuleList(CrossAttention(size) for _ in range(layers))
+        self.feedforward = nn.ModuleList(FeedForward(size) for _ in range(layers))
+        self.memory = _linear(size.width, 2 * layers * size.inner, std=size.width**-0.5)
+        self.norm = RootMeanSquareNorm(size.width)
+        self.dropout = nn.Dropout(size.dropout)
+        self.layers = layers
+        self.heads = size.heads
+
+    def prepare(
+        self, encoded: Float[Tensor, "batch token model"], mask: Bool[Tensor, "batch token"]
+    ) -> Memory:
+        """Keys and values of the encoder's output for all layers, from one product."""
+        projected = self.memory(encoded).unflatten(-1, (self.layers, 2, self.heads, -1))
+        keys, values = projected.permute(3, 2, 0, 4, 1, 5)
+        return Memory(keys, values, attention_bias(mask).to(keys.dtype))
+
+    def forward(
+        self, inputs: Float[Tensor, "batch place model"], memory: Memory
+    ) -> Float[Tensor, "batch place model"]:
+        """The hidden vector of every place, each seeing only itself and the places before it."""
+        places = torch.arange(inputs.shape[1], device=inputs.device)
+        future = (places[None, :] > places[:, None]) * MASKED
+        bias = self.positions(places, places) + future
+        hidden = self.dropout(inputs)
+        for layer in range(self.layers):
+            hidden = self.attention[layer](hidden, bias)
+            hidden = self._read_memory(layer, hidden, memory)
+        return self.dropout(self.norm(hidden))
+
+    def step(
+        self,
+        inputs: Float[Tensor, "batch beam model"],
+        memory: Memory,
+        parents: Int[Tensor, "batch beam"],
+    ) -> Float[Tensor, "batch beam model"]:
+        """The hidden vector of the next place of every beam; the memory keeps its keys and values.
+
+        Args:
+            inputs: Embedding of each beam's latest code.
+            memory: From `prepare`; changed in place.
+            parents: The beam of the step before that each beam continues.
+        """
+        bias = self._descend(inputs, memory, parents)
+        hidden = inputs
+        for layer in range(self.layers):
+            attention = cast(SelfAttention, self.attention[layer])
+            queries, keys, values = attention.queries_keys_values(hidden)
+            if len(memory.past_keys) > layer:
+                keys = torch.cat((memory.past_keys[layer], keys), dim=2)
+                values = torch.cat((memory.past_values[layer], values), dim=2)
+                memory.past_keys[layer], memory.past_values[layer] = keys, values
+            else:
+                memory.past_keys.append(keys)
+                memory.past_values.append(values)
+            hidden = attention.attend(hidden, queries, keys, values, bias)
+            hidden = self._read_memory(layer, hidden, memory)
+        return self.norm(hidden)
+
+    def _read_memory(
+        self, layer: int, hidden: Float[Tensor, "batch place model"], memory: Memory
+    ) -> Float[Tensor, "batch place model"]:
+        hidden = self.cross[layer](hidden, memory.keys[layer], memory.values[layer], memory.bias)
+        return self.feedforward[layer](hidden)
+
+    def _descend(
+        self,
+        inputs: Float[Tensor, "batch beam model"],
+        memory: Memory,
+        parents: Int[Tensor, "batch beam"],
+    ) -> Float[Tensor, "batch head beam place"]:
+        """Add the new places to the memory's table of descent; position bias where it is true."""
+        rows, beams = parents.shape
+        visible = torch.eye(beams, dtype=torch.bool, device=inputs.device).expand(rows, -1, -1)
+        steps = torch.full((beams,), memory.step, dtype=torch.long, device=inputs.device)
+        now = steps[:1]
+        if memory.visible is not None and memory.past_steps is not None:
+            row = torch.arange(rows, device=inputs.device).unsqueeze(1)
+            visible = torch.cat((memory.visible[row, parents], visible), dim=2)
+            steps = torch.cat((memory.past_steps, steps))
+        memory.visible, memory.past_steps = visible, steps
+        memory.step += 1
+        return torch.where(visible.unsqueeze(1), self.positions(now, steps), MASKED)
+
+
+def attention_bias(mask: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch 1 1 token"]:
+    """Zero where the mask is true, a large negative number elsewhere."""
+    return torch.where(mask, 0.0, MASKED)[:, None, None, :]
+
+
+def _attention(
+    queries: Float[Tensor, "batch head place head_width"],
+    keys: Float[Tensor, "batch head key head_width"],
+    values: Float[Tensor, "batch head key head_width"],
+    bias: Float[Tensor, "#batch #head #place key"],
+    dropout: float,
+) -> Float[Tensor, "batch place inner"]:
+    """What each query reads, heads side by side; T5 does not scale the scores."""
+    read = F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=bias.to(queries.dtype), dropout_p=dropout, scale=1.0
+    )
+    return read.transpose(1, 2).flatten(2)
+
+
+def _linear(width_in: int, width_out: int, *, std: float) -> nn.Linear:
+    linear = nn.Linear(width_in, width_out, bias=False)
+    nn.init.normal_(linear.weight, std=std)
+    return linear

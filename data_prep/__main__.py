@@ -84,6 +84,19 @@ def _sequence_options(parser: argparse.ArgumentParser) -> None:
     _shared_options(parser)
 
 
+def _town_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--users", type=int, default=600, metavar="N", help="people (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--items", type=int, default=400, metavar="N", help="items (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed, another town (default: %(default)s)"
+    )
+    _shared_options(parser)
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         "amazon14",
@@ -100,6 +113,15 @@ COMMANDS: tuple[Command, ...] = (
         _sequence_options,
         "Prepare item sequences, of which only the order is known.\n\nExample:\n  data-prep "
         "sequences --sequences sequences.txt --items items.jsonl.gz --out tables",
+    ),
+    Command(
+        "town",
+        "a simulated town: catalogue, people, reviews, and the truth behind them",
+        "data_prep.reviews.commands:town",
+        _town_options,
+        "Simulate a town whose people choose and review by preferences that are written down.\n"
+        "Everything in it is simulated.\n\nExample:\n  data-prep town --users 600 --items 400 "
+        "--seed 0 --out tables",
     ),
 )
 

@@ -1,5 +1,6 @@
 """A Parquet file written from frames that come one by one, in bounded memory."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,4 +90,4 @@ class _CheckedFrames:
 
 def _rises(keys: pl.DataFrame) -> bool:
     rows = keys.rows()
-    return all(before < after for before, after in zip(rows, rows[1:], strict=False))
+    return all(before < after for before, after in itertools.pairwise(rows))

@@ -183,6 +183,17 @@ PLANTED_MENTIONS = TableSchema(
     ),
 )
 
+PLANTED_ATTRIBUTES = TableSchema(
+    "planted_attributes",
+    "how good a simulated item truly is in one aspect",
+    ("item_id", "aspect"),
+    (
+        Column("item_id", _int32, "what"),
+        Column("aspect", _text, "which aspect; one that makes no sense for the item has no row"),
+        Column("value", _float32, "-1 (bad) to 1 (good: light, quiet, cheap, compact, ...)"),
+    ),
+)
+
 EVIDENCE = pl.List(pl.Struct({"source_id": pl.Int64(), "start": pl.Int32(), "end": pl.Int32()}))
 PREFERENCES = TableSchema(
     "preferences",

@@ -41,6 +41,15 @@ def sequences(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  
     _write("sequences", source, options, paths, finish=source.write_raw_ids)
 
 
+def town(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  (argparse)
+    """Simulate a town and prepare what its people wrote."""
+    _set_threads(threads)
+    from data_prep.reviews.town import TownSource
+
+    source = TownSource(options["users"], options["items"], options["seed"])
+    _write("town", source, options, [], finish=source.write_truth, notes={"simulated": True})
+
+
 def _write(
     command: str,
     source: Any,  # noqa: ANN401  (its type would import Polars)

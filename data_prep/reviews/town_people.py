@@ -15,11 +15,12 @@ from data_prep.reviews.town_catalogue import ASPECTS, Catalogue, town_words
 
 Scores = npt.NDArray[np.float64]
 
-MATCH_WEIGHT = 3.0
-TASTE_WEIGHT = 1.6
-HABIT_WEIGHT = 1.4
+MATCH_WEIGHT = 4.0
+TASTE_WEIGHT = 1.2
+HABIT_WEIGHT = 1.8
 BRAND_WEIGHT = 0.5
-APPEAL_WEIGHT = 0.9
+APPEAL_WEIGHT = 0.5
+AVOID_CARE = 0.6  # bad sides are often noticed only after the purchase, hence the complaints
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class TruePreference:
         Args:
             values: Attribute of each item in this preference's aspect.
         """
-        side = np.maximum(values, 0.0) if self.like else np.minimum(values, 0.0)
+        side = np.maximum(values, 0.0) if self.like else AVOID_CARE * np.minimum(values, 0.0)
         return self.strength * np.nan_to_num(side)
 
 

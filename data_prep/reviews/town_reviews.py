@@ -9,7 +9,7 @@ from data_prep.reviews.town_people import Person, TruePreference
 
 LONGEST_REVIEW = 5
 OPINIONS_PER_REVIEW = 3
-REVEALED_AT_LEAST = 3
+REVEALED_AT_LEAST = 2
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,11 @@ def _opinions(
         value = values[preference.aspect]
         if not preference.holds(step) or np.isnan(value):
             continue
-        good_side = value if preference.like else -value
-        if good_side > 0.15 and random.random() < 0.25 + 0.5 * good_side:
+        shown = value if preference.like else -value
+        chance = (0.25 if preference.like else 0.5) + 0.5 * shown  # anger speaks up
+        if shown > 0.15 and random.random() < chance:
             found.append(Opinion(preference.aspect, preference.like))
-        elif random.random() < 0.06:
+        elif random.random() < 0.04:
             found.append(Opinion(preference.aspect, preference.like, about_item=False))
     if random.random() < 0.03:
         cared_for = {preference.aspect for preference in person.preferences}

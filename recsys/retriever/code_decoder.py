@@ -6,26 +6,27 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from recsys.retriever.transformer import Decoder, Memory, NetworkSize
+from recsys.semantic_id.codec import BEGIN_TOKEN, SemanticIdCodec
 
 
 class SemanticIdDecoder(nn.Module):
     """Predicts the codes of an item level by level from a memory of the user.
 
-    Every code of every level is a token of one vocabulary; token 0 starts a semantic ID and pads.
-    The head of a level scores the codes of that level only. Tied, the heads are the embeddings
-    and hidden vectors are scaled by the square root of the width, as in T5.
+    Its tokens are the codec's. The head of a level scores the codes of that level only. Tied, the
+    heads are the embeddings and hidden vectors are scaled by the square root of the width, as in
+    T5.
 
     Attributes:
         embedding: Vectors of the tokens; an encoder may share it.
     """
 
-    def __init__(self, level_sizes: tuple[int, ...], size: NetworkSize, *, tied: bool) -> None:
+    def __init__(self, codec: SemanticIdCodec, size: NetworkSize, *, tied: bool) -> None:
         super().__init__()
-        self.level_sizes = tuple(level_sizes)
-        self.offsets = tuple(1 + sum(level_sizes[:level]) for level in range(len(level_sizes)))
+        self.level_sizes = codec.level_sizes
+        self.offsets = codec.offsets
         self.register_buffer("token_offsets", torch.tensor(self.offsets), persistent=False)
-        self.embedding = nn.Embedding(1 + sum(level_sizes), size.width)
-        self.head = None if tied else nn.Embedding(1 + sum(level_sizes), size.width)
+        self.embedding = nn.Embedding(codec.vocabulary_size, size.width)
+        self.head = None if tied else nn.Embedding(codec.vocabulary_size, size.width)
         self.decoder = Decoder(size)
         nn.init.normal_(self.embedding.weight)
         if self.head is not None:
@@ -33,9 +34,9 @@ class SemanticIdDecoder(nn.Module):
 
     token_offsets: Int[Tensor, " level"]
 
-    def tokens(self, codes: Int[Tensor, "*row level"]) -> Int[Tensor, "*row level"]:
-        """The tokens of codes that start at level 0."""
-        return codes + self.token_offsets[: codes.shape[-1]]
+    def started_tokens(self, codes: Int[Tensor, "*row level"]) -> Int[Tensor, "*row place"]:
+        """What the decoder has read when codes from level 0 on are known: the start, the codes."""
+        return F.pad(codes + self.token_offsets[: codes.shape[-1]], (1, 0), value=BEGIN_TOKEN)
 
     def prepare(
         self, encoded: Float[Tensor, "batch token model"], mask: Bool[Tensor, "batch token"]
@@ -51,7 +52,7 @@ class SemanticIdDecoder(nn.Module):
         parents: Int[Tensor, "batch beam"],
     ) -> Float[Tensor, "batch beam code"]:
         """Logits of a level for every beam; see `recsys.retriever.decode.CodeDecoder`."""
-        tokens = codes + self.offsets[level - 1] if level else torch.zeros_like(codes)
+        tokens = codes + self.offsets[level - 1] if level else torch.full_like(codes, BEGIN_TOKEN)
         hidden = self.decoder.step(self.embedding(tokens), memory, parents)
         return self.level_logits(level, hidden)
 
@@ -81,7 +82,7 @@ class SemanticIdDecoder(nn.Module):
             target_mask: Which targets are real; 0 comes back where none is.
             label_smoothing: Share of the target's probability spread over all codes of a level.
         """
-        tokens = F.pad(self.tokens(target_codes[:, :-1]), (1, 0))
+        tokens = self.started_tokens(target_codes[:, :-1])
         hidden = self.decoder(self.embedding(tokens), memory)
         total = torch.zeros_like(target_mask, dtype=torch.float32)
         for level in range(len(self.level_sizes)):

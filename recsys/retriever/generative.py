@@ -13,7 +13,8 @@ from recsys.recommender import Filters, Recommendations, Recommender
 from recsys.retriever.code_decoder import SemanticIdDecoder
 from recsys.retriever.decode import BeamSearch
 from recsys.retriever.guidance import GuidedDecoder
-from recsys.retriever.transformer import Memory
+from recsys.retriever.transformer import Memory, NetworkSize
+from recsys.semantic_id.codec import SemanticIdCodec
 from recsys.semantic_id.trie import SemanticIdTrie
 
 
@@ -53,21 +54,25 @@ class GenerativeRetriever(Recommender):
         self,
         catalogue: Catalogue,
         *,
-        decoder: SemanticIdDecoder,
+        size: NetworkSize,
+        tied: bool,
         search: BeamSearch,
         conditioning: Conditioning | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.decoder = decoder
+        codec = SemanticIdCodec(catalogue.item_codes.long(), tuple(catalogue.level_sizes))
+        self.decoder = SemanticIdDecoder(codec, size, tied=tied)
         self.search = search
-        self.trie = SemanticIdTrie(catalogue.item_codes, catalogue.level_sizes)
+        self.trie = SemanticIdTrie(codec.item_codes, codec.level_sizes)
         self.guidance = 1.0 if conditioning is None else conditioning.guidance
         self._preference_dropout = 0.0 if conditioning is None else conditioning.dropout
         self._label_smoothing = label_smoothing
-        self.register_buffer("item_codes", catalogue.item_codes.long(), persistent=False)
+        self.register_buffer("item_codes", codec.item_codes, persistent=False)
+        self.register_buffer("item_tokens", codec.item_tokens, persistent=False)
 
     item_codes: Int[Tensor, "item level"]
+    item_tokens: Int[Tensor, "item level"]
 
     @abstractmethod
     def encode(

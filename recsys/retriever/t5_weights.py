@@ -37,7 +37,7 @@ def copy_t5_weights(
 ) -> None:
     """Make our network compute exactly what a T5 of the same size computes.
 
-    The T5's vocabulary must begin with ours: the start token, then the codes level by level.
+    The T5's vocabulary must begin with the codec's.
 
     Args:
         source: The T5, of the size `t5_size` gives.

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
-from recsys.retriever.code_decoder import SemanticIdDecoder
 from recsys.retriever.decode import BeamSearch
 from recsys.retriever.generative import GenerativeRetriever, recent_history
 from recsys.retriever.transformer import Encoder, NetworkSize
+from recsys.semantic_id.codec import PADDING_TOKEN
 
 
 @final
@@ -47,7 +47,8 @@ class Tiger(GenerativeRetriever):
         """
         super().__init__(
             catalogue,
-            decoder=SemanticIdDecoder(catalogue.level_sizes, size, tied=tied),
+            size=size,
+            tied=tied,
             search=search,
             label_smoothing=label_smoothing,
         )
@@ -59,8 +60,7 @@ class Tiger(GenerativeRetriever):
     ) -> tuple[Float[Tensor, "batch token model"], Bool[Tensor, "batch token"]]:
         """One vector per code of the history."""
         items, mask = recent_history(batch, self._history_items)
-        tokens = self.decoder.tokens(self.item_codes[items]) * mask.unsqueeze(-1)
-        tokens = tokens.flatten(1)
-        token_mask = mask.repeat_interleave(self.item_codes.shape[1], dim=1)
+        tokens = self.item_tokens[items].masked_fill(~mask.unsqueeze(-1), PADDING_TOKEN).flatten(1)
+        token_mask = mask.unsqueeze(-1).expand(-1, -1, self.item_tokens.shape[1]).flatten(1)
         token_mask = token_mask | (torch.arange(tokens.shape[1], device=mask.device) == 0)
         return self.encoder(self.decoder.embedding(tokens), token_mask), token_mask

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -110,7 +110,7 @@ class SemanticIdCodec:
         return {"level_sizes": list(self.level_sizes), "item_codes": self.item_codes.tolist()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
+    def from_state(cls, state: dict[str, Any]) -> "SemanticIdCodec":
         """The codec whose `state` this is.
 
         Raises:

@@ -1,3 +1,5 @@
+"""The beam search beside exhaustive scoring, transformers' generate and uncached decoding."""
+
 import dataclasses
 
 import pytest
@@ -6,16 +8,18 @@ from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from recsys.batch import HistoryBatch
 from recsys.recommender import Filters
-from recsys.retriever.decode import BeamSearch, CodeDecoder
+from recsys.retriever.decode import BeamSearch, CodeDecoder, Scoring
 from recsys.retriever.guidance import GuidedDecoder
 from recsys.retriever.t5_weights import copy_t5_weights
 from recsys.retriever.tiger import Tiger
+from recsys.semantic_id.codec import BEGIN_TOKEN, SPECIAL_TOKENS
 from recsys.semantic_id.trie import SemanticIdTrie
 from tests.oracles.exhaustive_decoding import item_scores
 from tests.recsys.retriever_fixtures import LEVEL_SIZES, TINY, small_batch, small_catalogue
 from tests.recsys.test_transformer import small_t5
 
-SCORINGS = ["raw", "renormalized"]
+SCORINGS: list[Scoring] = ["raw", "renormalized"]
+VOCABULARY = SPECIAL_TOKENS + sum(LEVEL_SIZES)
 pytestmark = pytest.mark.usefixtures("_no_gradients")
 
 
@@ -114,13 +118,14 @@ class TokenDecoder:
 
     def step(self, state, level, codes, parents):
         embedding = self.model.decoder.embedding
+        codes = codes if level else torch.full_like(codes, BEGIN_TOKEN)
         hidden = self.model.decoder.decoder.step(embedding(codes), state, parents)
         return (hidden * embedding.embedding_dim**-0.5) @ embedding.weight.T
 
 
 def generated(t5: T5ForConditionalGeneration, model: Tiger, batch, *, beams, renormalize):
     """Items and scores from transformers' constrained beam search."""
-    tokens = model.decoder.tokens(model.item_codes)
+    tokens = model.item_tokens
     by_tokens = {tuple(row): item for item, row in enumerate(tokens.tolist())}
     following = {}
     for row in by_tokens:
@@ -128,7 +133,7 @@ def generated(t5: T5ForConditionalGeneration, model: Tiger, batch, *, beams, ren
             following.setdefault(row[:level], set()).add(row[level])
     history = (tokens[batch.history_item_ids] * batch.history_mask.unsqueeze(-1)).flatten(1)
     mask = batch.history_mask.repeat_interleave(tokens.shape[1], 1)
-    answer = t5.generate(
+    answer = t5.generate(  # pyright: ignore[reportAttributeAccessIssue]
         input_ids=history,
         attention_mask=mask.long(),
         prefix_allowed_tokens_fn=lambda _, path: sorted(following[tuple(path.tolist()[1:])]),
@@ -136,7 +141,7 @@ def generated(t5: T5ForConditionalGeneration, model: Tiger, batch, *, beams, ren
             do_sample=False, num_beams=beams, num_return_sequences=beams, length_penalty=0.0,
             max_new_tokens=tokens.shape[1], min_new_tokens=tokens.shape[1], early_stopping=False,
             renormalize_logits=renormalize, output_scores=True, return_dict_in_generate=True,
-            pad_token_id=0, decoder_start_token_id=0, use_cache=True,
+            pad_token_id=0, decoder_start_token_id=BEGIN_TOKEN, use_cache=True,
         ),
     )  # fmt: skip
     items = [by_tokens[tuple(row[1:])] for row in answer.sequences.tolist()]
@@ -150,15 +155,14 @@ def test_equals_generate_of_transformers(scoring, beams):
     catalogue = small_catalogue(items=60)
     # As many encoder as decoder layers: transformers sizes its cache by the encoder's.
     t5 = small_t5(
-        vocab_size=1 + sum(LEVEL_SIZES),
+        vocab_size=VOCABULARY,
         num_layers=3,
         relative_attention_num_buckets=TINY.buckets,
         relative_attention_max_distance=TINY.max_distance,
     )
     model, batch = tiger(catalogue), small_batch(catalogue, rows=5)
     copy_t5_weights(t5, model.encoder, model.decoder)
-    tokens = model.decoder.tokens(catalogue.item_codes)
-    trie = SemanticIdTrie(tokens, (1 + sum(LEVEL_SIZES),) * len(LEVEL_SIZES))
+    trie = SemanticIdTrie(model.item_tokens, (VOCABULARY,) * len(LEVEL_SIZES))
     found = BeamSearch(beams, scoring)(TokenDecoder(model), batch, trie, count=beams)
     items, scores = generated(t5, model, batch, beams=beams, renormalize=scoring == "renormalized")
     assert torch.equal(found.item_ids, items)
@@ -187,7 +191,7 @@ class Uncached:
         decoder, paths = self.model.decoder, state["paths"]
         logits = []
         for beam in range(paths.shape[1]):
-            tokens = torch.nn.functional.pad(decoder.tokens(paths[:, beam]), (1, 0))
+            tokens = decoder.started_tokens(paths[:, beam])
             hidden = decoder.decoder(decoder.embedding(tokens), decoder.prepare(*state["encoded"]))
             logits.append(decoder.level_logits(level, hidden[:, -1]))
         return torch.stack(logits, 1)

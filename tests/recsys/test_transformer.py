@@ -1,3 +1,5 @@
+"""Our encoder-decoder beside transformers' T5, whole sequences beside steps."""
+
 import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
@@ -5,17 +7,19 @@ from transformers import T5Config, T5ForConditionalGeneration
 from recsys.retriever.code_decoder import SemanticIdDecoder
 from recsys.retriever.t5_weights import copy_t5_weights, t5_size
 from recsys.retriever.transformer import Encoder
+from recsys.semantic_id.codec import SemanticIdCodec
 
 LEVEL_SIZES = (7, 5, 4)
+CODEC = SemanticIdCodec(torch.tensor([[0, 0, 0], [6, 4, 3]]), LEVEL_SIZES)
 
 
 def small_t5(*, tied: bool = True, **changes) -> T5ForConditionalGeneration:
     torch.manual_seed(3)
     options = {
-        "vocab_size": 1 + sum(LEVEL_SIZES), "d_model": 16, "d_kv": 6, "d_ff": 20, "num_heads": 2,
+        "vocab_size": 3 + sum(LEVEL_SIZES), "d_model": 16, "d_kv": 6, "d_ff": 20, "num_heads": 2,
         "num_layers": 2, "num_decoder_layers": 3, "relative_attention_num_buckets": 8,
         "relative_attention_max_distance": 20, "pad_token_id": 0, "eos_token_id": None,
-        "decoder_start_token_id": 0, "feed_forward_proj": "relu",
+        "decoder_start_token_id": 1, "feed_forward_proj": "relu",
     }  # fmt: skip
     model = T5ForConditionalGeneration(T5Config(**(options | changes)))
     if not tied:
@@ -29,14 +33,14 @@ def small_t5(*, tied: bool = True, **changes) -> T5ForConditionalGeneration:
 
 def ours(model: T5ForConditionalGeneration, *, tied: bool = True):
     size = t5_size(model.config)
-    encoder, decoder = Encoder(size), SemanticIdDecoder(LEVEL_SIZES, size, tied=tied)
+    encoder, decoder = Encoder(size), SemanticIdDecoder(CODEC, size, tied=tied)
     copy_t5_weights(model, encoder, decoder)
     return encoder.eval(), decoder.eval()
 
 
 def inputs():
     torch.manual_seed(4)
-    tokens = torch.randint(1, 1 + sum(LEVEL_SIZES), (3, 37))
+    tokens = torch.randint(3, 3 + sum(LEVEL_SIZES), (3, 37))
     mask = torch.arange(37) < torch.tensor([[37], [5], [1]])
     codes = torch.stack([torch.randint(0, s, (3,)) for s in LEVEL_SIZES], 1)
     return tokens * mask, mask, codes
@@ -48,7 +52,7 @@ def test_logits_equal_those_of_transformers(tied):
     model = small_t5(tied=tied)
     encoder, decoder = ours(model, tied=tied)
     tokens, mask, codes = inputs()
-    started = torch.nn.functional.pad(decoder.tokens(codes[:, :-1]), (1, 0))
+    started = decoder.started_tokens(codes[:, :-1])
     theirs = model(input_ids=tokens, attention_mask=mask.long(), decoder_input_ids=started).logits
 
     memory = decoder.prepare(encoder(decoder.embedding(tokens), mask), mask)
@@ -77,7 +81,7 @@ def test_steps_with_reordered_beams_equal_whole_sequences():
 
     for beam in range(3):
         path = torch.stack((first.gather(1, parents[:, beam : beam + 1])[:, 0], second[:, beam]), 1)
-        whole = torch.nn.functional.pad(decoder.tokens(path), (1, 0))
+        whole = decoder.started_tokens(path)
         hidden = decoder.decoder(decoder.embedding(whole), decoder.prepare(encoded, mask))
         expected = decoder.level_logits(2, hidden[:, 2])
         torch.testing.assert_close(logits[:, beam], expected, rtol=1e-4, atol=1e-4)
@@ -105,7 +109,7 @@ def test_loss_is_the_cross_entropy_of_each_level():
     memory = decoder.prepare(encoder(decoder.embedding(tokens), mask), mask)
     real = torch.tensor([True, False, True])
     loss = decoder.loss(memory, codes, real)
-    started = torch.nn.functional.pad(decoder.tokens(codes[:, :-1]), (1, 0))
+    started = decoder.started_tokens(codes[:, :-1])
     hidden = decoder.decoder(decoder.embedding(started), memory)
     terms = [
         -decoder.level_logits(level, hidden[row, level]).log_softmax(-1)[codes[row, level]]

@@ -1,3 +1,5 @@
+"""The trie beside sets of prefixes."""
+
 import numpy as np
 import pytest
 import torch

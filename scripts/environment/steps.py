@@ -157,11 +157,21 @@ def make_environment(wish: Wish, machine: Machine, *, gpu: bool) -> TorchSource 
     python_version(machine, wish.interpreter)
     source = reusable_torch(machine, wish.interpreter, wish.torch, gpu=gpu)
     _say(f"making {wish.environment} with {wish.interpreter}.")
-    inherit = ["--system-site-packages"] if source else []
+    _create_environment(wish, machine, inherit=source is not None)
+    if source and not reusable_torch(machine, wish.python, wish.torch, gpu=gpu):
+        # The interpreter is in a virtual environment of its own, which another cannot look into.
+        shutil.rmtree(wish.environment, ignore_errors=True)
+        _create_environment(wish, machine, inherit=False)
+        return None
+    return source
+
+
+def _create_environment(wish: Wish, machine: Machine, *, inherit: bool) -> None:
+    inherits = ["--system-site-packages"] if inherit else []
     if machine.run([wish.interpreter, "-c", "import ensurepip, venv"]).status == 0:
-        command = [wish.interpreter, "-m", "venv", *inherit, str(wish.environment)]
+        command = [wish.interpreter, "-m", "venv", *inherits, str(wish.environment)]
     elif uv := wish.uv(machine):
-        command = [uv, "venv", "--seed", "--python", wish.interpreter, *inherit]
+        command = [uv, "venv", "--seed", "--python", wish.interpreter, *inherits]
         command.append(str(wish.environment))
     else:
         raise SetUpError(
@@ -170,7 +180,6 @@ def make_environment(wish: Wish, machine: Machine, *, gpu: bool) -> TorchSource 
         )
     if machine.run(command).status != 0:
         raise SetUpError(f"this failed: {' '.join(command)}")
-    return source
 
 
 def python_version(machine: Machine, python: str) -> tuple[int, int]:

@@ -32,7 +32,8 @@ ACCEPTED = TorchRange((2, 11), (2, 14))
 class FakeMachine(Machine):
     """A machine made of facts; it remembers what it was asked to install."""
 
-    torches: Mapping[str, str] = field(default_factory=dict)  # interpreter → what it prints
+    torches: dict[str, str] = field(default_factory=dict)  # interpreter and what it prints
+    inherits: bool = True
     offered: str = "2.15.0, 2.13.0, 2.12.1"
     offered_on_cpu_index: str = "2.15.0+cpu, 2.13.1+cpu, 2.13.0+cpu, 2.12.1+cpu"
     index_answers: bool = False
@@ -70,6 +71,8 @@ class FakeMachine(Machine):
             (folder / "bin").mkdir(parents=True)
             (folder / "bin" / "python").touch()
             (folder / "pyvenv.cfg").write_text("version = 3.11.7\n")
+            if "--system-site-packages" in command and self.inherits:
+                self.torches[str(folder / "bin" / "python")] = self.torches[command[0]]
             return Answer(0, "")
         return Answer(127, "")
 
@@ -189,6 +192,13 @@ class TestReuse:
         assert "torch==2.11.0+cu130" in _constraints(project)
         assert "torch==2.13.0" not in _constraints(project)
         assert not any(line.startswith("triton") for line in _constraints(project))
+
+    def test_a_torch_that_an_environment_cannot_see_is_not_reused(self, project: Path) -> None:
+        machine = FakeMachine(torches={"/base/python": "torch 2.13.0+cpu -"}, inherits=False)
+        set_up(_wish(project), machine)
+        made = [command for command in machine.asked if "-m venv" in " ".join(command)]
+        assert ["--system-site-packages" in command for command in made] == [True, False]
+        assert not any(line.startswith("torch=") for line in _constraints(project))
 
     def test_uv_is_not_used_then_because_it_does_not_see_that_torch(self, project: Path) -> None:
         machine = FakeMachine(torches={"/base/python": "torch 2.12.0 -"}, uv="/bin/uv")

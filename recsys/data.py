@@ -1,6 +1,6 @@
 """The data a recommender is trained on: artifacts opened once, batches cut from flat arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +10,14 @@ import torch
 
 from data_prep.artifact import Artifact, read_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch, InputError
-from data_prep.schema import CODES, INTERACTIONS, ITEM_TEXT_IDS, ITEMS, TEXTS
+from data_prep.schema import CODES, INTERACTIONS, ITEM_TEXT_IDS, ITEMS, PREFERENCES, TEXTS
+from personalize.conditioning.selection import Latest, Oracle, PreferenceIndex, SelectionPolicy
 from personalize.stateful_loader import StatefulLoader
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
-from recsys.collate import Padded, prefix_batch, sequence_batch, windows
+from recsys.collate import Padded, RowPreferences, prefix_batch, sequence_batch, windows
 from recsys.histories import Histories, Split, Stretches
+from recsys.row_preferences import Asked, PreferenceSource
 
 RowShape = Literal["prefixes", "sequences"]
 
@@ -84,7 +86,12 @@ class InteractionDataModule(L.LightningDataModule):
     """Training, validation and test rows from the artifacts of the commands before `fit`.
 
     Training rows are made from interactions of the split `train` alone. A validation or test row
-    asks for one interaction of its split, and its history is everything before it.
+    asks for one interaction of its split, and its history is everything before it. Preferences of
+    a target use evidence strictly before it.
+
+    Training rows may be conditioned on the preference nearest to their own target: the target of
+    a training row is known by definition, so this is supervision. Evaluation rows may not, unless
+    an upper bound is wanted (`docs/decisions/0002`).
 
     Attributes:
         catalogue: What recommenders are built from.
@@ -95,7 +102,11 @@ class InteractionDataModule(L.LightningDataModule):
         tables: Path,
         vectors: Path | None = None,
         semantic_ids: Path | None = None,
+        preferences: Path | None = None,
         *,
+        training_policies: Sequence[SelectionPolicy] | None = None,
+        evaluation_policy: SelectionPolicy | None = None,
+        preference_count: int = 3,
         rows: RowShape = "prefixes",
         batch_size: int = 256,
         evaluation_batch_size: int = 256,
@@ -110,6 +121,12 @@ class InteractionDataModule(L.LightningDataModule):
             tables: Artifact `reviews`, written by `data-prep`.
             vectors: Artifact `vectors`, written by `personalize encode`.
             semantic_ids: Artifact `semantic_ids`, written by `recsys tokenize`.
+            preferences: Artifact `preferences`, written by `personalize extract`; needs `vectors`.
+            training_policies: How preferences of training targets are chosen; of several, one is
+                drawn for every row and epoch. Default: `Oracle` (nearest to the target) and
+                `Latest` in equal parts.
+            evaluation_policy: The same for validation and test. Default: `Latest`.
+            preference_count: Most preferences per target.
             rows: `prefixes` asks one target per row, `sequences` one after every step.
             batch_size: Rows in a training batch.
             evaluation_batch_size: Rows in a validation or test batch.
@@ -128,7 +145,15 @@ class InteractionDataModule(L.LightningDataModule):
         source = read_artifact(tables, kind="reviews")
         self.catalogue = load_catalogue(tables, vectors, semantic_ids)
         self.histories = Histories.from_interactions(source.table(INTERACTIONS))
-        self._paths = {"tables": tables, "vectors": vectors, "semantic_ids": semantic_ids}
+        self._paths = {
+            "tables": tables,
+            "vectors": vectors,
+            "semantic_ids": semantic_ids,
+            "preferences": preferences,
+        }
+        self._training_policies = tuple(training_policies or (Oracle(), Latest()))
+        self._evaluation_policies = (evaluation_policy or Latest(),)
+        self._preferences = self._preference_source(preferences, preference_count, seed)
         self._rows = rows
         self._batch_size = batch_size
         self._evaluation_batch_size = evaluation_batch_size
@@ -155,7 +180,9 @@ class InteractionDataModule(L.LightningDataModule):
         """Training batches of similar length; the order depends on seed and epoch alone."""
         return StatefulLoader(
             self.training_rows.lengths,
-            lambda rows, epoch: self._batch(self.training_rows, rows),
+            lambda rows, epoch: self._batch(
+                self.training_rows, rows, self._training_policies, epoch
+            ),
             batch_size=self._batch_size,
             seed=self._seed,
             pool_batches=self._pool_batches,
@@ -174,7 +201,7 @@ class InteractionDataModule(L.LightningDataModule):
         stretches = self.histories.prefixes((split,), maximum_history=self._maximum_history)
         return StatefulLoader(
             stretches.lengths,
-            lambda rows, epoch: self._batch(stretches, rows),
+            lambda rows, epoch: self._batch(stretches, rows, self._evaluation_policies, epoch),
             batch_size=self._evaluation_batch_size,
             pool_batches=0,
         )
@@ -183,15 +210,70 @@ class InteractionDataModule(L.LightningDataModule):
         cut = self.histories.sequences if self._rows == "sequences" else self.histories.prefixes
         return cut(splits, maximum_history=self._maximum_history)
 
-    def _batch(self, stretches: Stretches, rows: np.ndarray) -> HistoryBatch:
+    def _preference_source(
+        self, preferences: Path | None, count: int, seed: int
+    ) -> PreferenceSource | None:
+        if preferences is None:
+            return None
+        vectors = self._paths["vectors"]
+        if vectors is None:
+            raise InputError("data.preferences needs data.vectors, which holds their vectors.")
+        table = read_artifact(preferences, kind="preferences").table(PREFERENCES)
+        texts = read_artifact(vectors, kind="vectors", verify=False).table(TEXTS)
+        return PreferenceSource(
+            index=PreferenceIndex.from_frames(table, texts),
+            text_vectors=self.catalogue.text_vectors.numpy(),
+            item_text_ids=self.catalogue.item_text_ids.numpy(),
+            item_text_mask=self.catalogue.item_text_mask.numpy(),
+            count=count,
+            seed=seed,
+        )
+
+    def _batch(
+        self,
+        stretches: Stretches,
+        rows: np.ndarray,
+        policies: Sequence[SelectionPolicy],
+        epoch: int,
+    ) -> HistoryBatch:
         starts, lengths = stretches.starts[rows], stretches.lengths[rows]
         history = windows(self.histories.item_ids, starts, lengths)
         if self._rows == "prefixes":
-            return prefix_batch(rows, history, self.histories.item_ids[starts + lengths])
-        after = windows(self.histories.item_ids, starts + 1, lengths)
-        places = np.arange(after.mask.shape[1])
-        asked = after.mask & (places >= stretches.first_targets[rows][:, None])
-        return sequence_batch(rows, history, Padded(np.where(asked, after.values, 0), asked))
+            targets = (starts + lengths)[:, None]
+            asked = np.ones(targets.shape, np.bool_)
+        else:
+            places = np.arange(history.mask.shape[1])
+            targets = starts[:, None] + 1 + places
+            asked = history.mask & (places >= stretches.first_targets[rows][:, None])
+        draw = (epoch, int(rows[0]), len(rows)) if len(rows) else (epoch,)
+        chosen = self._chosen(np.where(asked, targets, 0), asked, policies, draw)
+        item_ids = np.where(asked, self.histories.item_ids[np.where(asked, targets, 0)], 0)
+        if self._rows == "prefixes":
+            return prefix_batch(rows, history, item_ids[:, 0], chosen)
+        return sequence_batch(rows, history, Padded(item_ids, asked), chosen)
+
+    def _chosen(
+        self,
+        targets: np.ndarray,
+        asked: np.ndarray,
+        policies: Sequence[SelectionPolicy],
+        draw: tuple[int, ...],
+    ) -> RowPreferences | None:
+        """Preferences of every target, which are places in the flat arrays, row after row."""
+        if self._preferences is None:
+            return None
+        places, real = targets.flatten(), asked.flatten()
+        starts = np.maximum(self.histories.user_starts[places], places - self._maximum_history)
+        return self._preferences.chosen(
+            policies,
+            Asked(
+                user_ids=self.histories.user_ids[places],
+                positions=np.where(real, self.histories.positions[places], -1),
+                target_item_ids=self.histories.item_ids[places],
+                histories=windows(self.histories.item_ids, starts, places - starts),
+            ),
+            draw=draw,
+        )
 
     def _share(self) -> tuple[int, int]:
         """Rank and number of processes; all of them evaluate every row, so no row is left out."""

@@ -1,11 +1,87 @@
 """The door to preferences and vectors: extract, encode."""
 
+import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from data_prep.front_door import Command, run_door
+from data_prep.front_door import Command, add_output_options, run_door
 
-COMMANDS: tuple[Command, ...] = ()
+
+def _extract_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--tables", type=Path, required=True, help="reviews artifact, as data-prep writes it")
+    add_output_options(parser, "the preferences")
+    add(
+        "--extractor",
+        choices=("extractive", "chat", "local"),
+        default="extractive",
+        help="who reads: the embedded extractor, a chat server, or a model in this process",
+    )
+    add(
+        "--source",
+        choices=("auto", "reviews", "items"),
+        default="auto",
+        help="what is read: review texts, or titles and categories of past items",
+    )
+    add("--aspects", type=Path, help="YAML file of aspects; the built-in list when not given")
+    add("--most", type=int, default=12, help="preferences kept at one position (default: 12)")
+    model = parser.add_argument_group("language model (chat and local)")
+    add = model.add_argument
+    add("--url", help="OpenAI-compatible server, such as http://localhost:8000/v1 (chat)")
+    add("--model", help="name of the server's model (chat), or folder of a model (local)")
+    add("--api-key-env", metavar="NAME", help="environment variable that holds the key (chat)")
+    add(
+        "--concurrency",
+        type=int,
+        default=16,
+        help="calls in flight (chat) or reviews in a batch (local); default: 16",
+    )
+    add("--max-calls", type=int, help="stop calling after so many; the rest is read embedded")
+    add("--dry-run", action="store_true", help="print the calls and tokens it would take, and stop")
+    add("--cache", type=Path, help="file of answers; default: beside --out, kept between runs")
+
+
+def _encode_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--tables", type=Path, required=True, help="reviews artifact, as data-prep writes it")
+    add("--preferences", type=Path, help="preferences artifact; without it items only")
+    add(
+        "--encoder",
+        default="embedded",
+        help="sentence model: the embedded one, a folder, or a name sentence-transformers knows",
+    )
+    add("--batch-size", type=int, default=32, help="texts per forward pass (default: 32)")
+    add_output_options(parser, "the vectors")
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        name="extract",
+        summary="Read what people like and avoid from their reviews.",
+        run="personalize.preferences.extract:run",
+        configure=_extract_options,
+        description=(
+            "Read what people like and avoid, position by position, only from what lies before.\n\n"
+            "example:\n"
+            "  personalize extract --tables runs/tables --out runs/preferences\n"
+            "  personalize extract --tables runs/tables --out runs/chat --extractor chat \\\n"
+            "      --url http://localhost:8000/v1 --model my-model --dry-run"
+        ),
+    ),
+    Command(
+        name="encode",
+        summary="Turn the texts of items and preferences into vectors.",
+        run="personalize.conditioning.encode:write_vectors",
+        configure=_encode_options,
+        description=(
+            "Turn the texts of items and preferences into vectors, each distinct text once.\n\n"
+            "example:\n"
+            "  personalize encode --tables runs/tables --preferences runs/preferences \\\n"
+            "      --out runs/vectors"
+        ),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

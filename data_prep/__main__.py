@@ -84,6 +84,35 @@ def _sequence_options(parser: argparse.ArgumentParser) -> None:
     _shared_options(parser)
 
 
+def _table_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--table",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="CSV (plain, .gz, .zst; the first line names the columns) or Parquet",
+    )
+    for role, needed, meaning in (
+        ("user", True, "the person's key"),
+        ("item", True, "the item's key"),
+        ("timestamp", False, "the time; without it, order is file order"),
+        ("rating", False, "stars from 1 to 5"),
+        ("summary", False, "headlines"),
+        ("text", False, "texts of the reviews"),
+    ):
+        parser.add_argument(
+            f"--{role}", required=needed, metavar="COLUMN", help=f"column that holds {meaning}"
+        )
+    parser.add_argument(
+        "--timestamp-unit",
+        choices=("s", "ms", "iso"),
+        default="s",
+        help="seconds or milliseconds since 1970, or ISO 8601 (default: %(default)s)",
+    )
+    _truncated_option(parser)
+    _shared_options(parser)
+
+
 def _town_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--users", type=int, default=600, metavar="N", help="people (default: %(default)s)"
@@ -105,6 +134,30 @@ COMMANDS: tuple[Command, ...] = (
         _amazon_options,
         "Prepare Amazon reviews of 2014.\n\nExample:\n  data-prep amazon14 "
         "--reviews reviews_Beauty.json.gz --metadata meta_Beauty.json.gz --out tables",
+    ),
+    Command(
+        "amazon18",
+        "Amazon reviews of 2018 (jsonl, meta jsonl)",
+        "data_prep.reviews.commands:amazon18",
+        _amazon_options,
+        "Prepare Amazon reviews of 2018.\n\nExample:\n  data-prep amazon18 "
+        "--reviews Books_5.json.gz --metadata meta_Books.json.gz --out tables",
+    ),
+    Command(
+        "amazon23",
+        "Amazon reviews of 2023 (jsonl with parent_asin, meta jsonl)",
+        "data_prep.reviews.commands:amazon23",
+        _amazon_options,
+        "Prepare Amazon reviews of 2023.\n\nExample:\n  data-prep amazon23 "
+        "--reviews All_Beauty.jsonl.gz --metadata meta_All_Beauty.jsonl.gz --out tables",
+    ),
+    Command(
+        "table",
+        "any CSV or Parquet table with named columns",
+        "data_prep.reviews.commands:table",
+        _table_options,
+        "Prepare a table whose columns are named.\n\nExample:\n  data-prep table --table "
+        "ratings.csv --user user --item movie --timestamp time --rating stars --out tables",
     ),
     Command(
         "sequences",

@@ -20,6 +20,22 @@ def amazon14(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  (
     _amazon("amazon14", REVIEWS_2014, Items2014(), options)
 
 
+def amazon18(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  (argparse)
+    """Prepare Amazon reviews of 2018."""
+    _set_threads(threads)
+    from data_prep.reviews.amazon18 import REVIEWS_2018, Items2018
+
+    _amazon("amazon18", REVIEWS_2018, Items2018(), options)
+
+
+def amazon23(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  (argparse)
+    """Prepare Amazon reviews of 2023."""
+    _set_threads(threads)
+    from data_prep.reviews.amazon23 import REVIEWS_2023, Items2023
+
+    _amazon("amazon23", REVIEWS_2023, Items2023(), options)
+
+
 def _amazon(command: str, layout: Any, item_layout: Any, options: dict[str, Any]) -> None:  # noqa: ANN401
     from data_prep.reviews.amazon import AmazonSource
 
@@ -39,6 +55,32 @@ def sequences(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  
     )
     paths = [options["sequences"], options["items"]]
     _write("sequences", source, options, paths, finish=source.write_raw_ids)
+
+
+def table(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  (argparse)
+    """Prepare a CSV or Parquet table with named columns."""
+    _set_threads(threads)
+    from data_prep.reviews.raw_review import ReviewLayout
+    from data_prep.reviews.table import TableSource
+
+    layout = ReviewLayout(
+        user=options["user"],
+        item=options["item"],
+        timestamp=options["timestamp"],
+        rating=options["rating"],
+        summary=options["summary"],
+        text=options["text"],
+        milliseconds=options["timestamp_unit"] == "ms",
+        rating_required=False,
+    )
+    path: Path = options["table"]
+    source = TableSource(
+        path,
+        layout,
+        timestamp_unit=options["timestamp_unit"],
+        allow_truncated=options["allow_truncated"],
+    )
+    _write("table", source, options, [path])
 
 
 def town(*, threads: int | None, **options: Any) -> None:  # noqa: ANN401  (argparse)

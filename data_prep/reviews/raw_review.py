@@ -41,6 +41,7 @@ class ReviewLayout:
         summary: Headline, or none.
         text: Body, or none.
         milliseconds: Whether the time counts milliseconds rather than seconds since 1970.
+        rating_required: Whether a row without stars is refused.
     """
 
     user: str
@@ -50,6 +51,7 @@ class ReviewLayout:
     summary: str | None = None
     text: str | None = None
     milliseconds: bool = False
+    rating_required: bool = True
 
     def fields(self) -> dict[str, pl.DataType]:
         """Raw field names with the type each must have."""
@@ -65,40 +67,42 @@ class ReviewLayout:
 
     def reason(self) -> pl.Expr:
         """Why a row of raw fields is refused, or null for a good row."""
-        reason = pl.lit(None, pl.String())
-        if self.rating is not None:
-            rating = pl.col(self.rating)
-            bad = rating.is_nan() | (rating < 1) | (rating > 5)
-            reason = (
-                pl.when(bad).then(_said(self.rating, "is no rating from 1 to 5")).otherwise(reason)
+        rules = self._key_rules() + self._time_rules() + self._rating_rules()
+        return pl.coalesce(pl.when(bad).then(why) for bad, why in rules)
+
+    def _key_rules(self) -> list[tuple[pl.Expr, pl.Expr]]:
+        return [
+            (
+                pl.col(name).is_null() | (pl.col(name).str.strip_chars() == ""),
+                pl.lit(f"{name} is missing"),
             )
-            reason = pl.when(rating.is_null()).then(_missing(self.rating)).otherwise(reason)
-        if self.timestamp is not None:
-            time, scale = pl.col(self.timestamp), 1000 if self.milliseconds else 1
-            unit, other = ("milliseconds", "seconds")[:: 1 if self.milliseconds else -1]
-            late = time > LATEST_TIMESTAMP_S * scale
-            reason = (
-                pl.when(late)
-                .then(_said(self.timestamp, f"is after 2100 when read as {unit}"))
-                .otherwise(reason)
-            )
-            if self.milliseconds:
-                early = time < LATEST_TIMESTAMP_S
-                reason = (
-                    pl.when(early)
-                    .then(_said(self.timestamp, f"looks like {other}, not {unit}"))
-                    .otherwise(reason)
-                )
-            reason = (
-                pl.when(time <= 0)
-                .then(_said(self.timestamp, "is no time after 1970"))
-                .otherwise(reason)
-            )
-            reason = pl.when(time.is_null()).then(_missing(self.timestamp)).otherwise(reason)
-        for name in (self.item, self.user):
-            empty = pl.col(name).is_null() | (pl.col(name).str.strip_chars() == "")
-            reason = pl.when(empty).then(_missing(name)).otherwise(reason)
-        return reason
+            for name in (self.user, self.item)
+        ]
+
+    def _time_rules(self) -> list[tuple[pl.Expr, pl.Expr]]:
+        if self.timestamp is None:
+            return []
+        name, time = self.timestamp, pl.col(self.timestamp)
+        rules = [
+            (time.is_null(), pl.lit(f"{name} is missing")),
+            (time <= 0, _said(name, "is no time after 1970")),
+        ]
+        if self.milliseconds:
+            early, late = time < LATEST_TIMESTAMP_S, time > LATEST_TIMESTAMP_S * 1000
+            rules.append((early, _said(name, "looks like seconds, not milliseconds")))
+            return [*rules, (late, _said(name, "is after the year 2100"))]
+        late = time > LATEST_TIMESTAMP_S
+        return [*rules, (late, _said(name, "is after the year 2100, perhaps milliseconds"))]
+
+    def _rating_rules(self) -> list[tuple[pl.Expr, pl.Expr]]:
+        if self.rating is None:
+            return []
+        stars = pl.col(self.rating)
+        outside = stars.is_nan() | (stars < 1) | (stars > 5)
+        rules = [(outside, _said(self.rating, "is no rating from 1 to 5"))]
+        if self.rating_required:
+            rules.append((stars.is_null(), pl.lit(f"{self.rating} is missing")))
+        return rules
 
     def shared(self) -> list[pl.Expr]:
         """The columns of `RAW_REVIEWS` except the review's number, from the raw fields."""
@@ -114,10 +118,6 @@ class ReviewLayout:
             "text": pl.lit(None) if self.text is None else pl.col(self.text),
         }
         return [value.cast(RAW_REVIEWS[name]).alias(name) for name, value in columns.items()]
-
-
-def _missing(name: str) -> pl.Expr:
-    return pl.lit(f"{name} is missing")
 
 
 def _said(name: str, what: str) -> pl.Expr:

@@ -104,3 +104,19 @@ def test_holm_by_hand():
 def test_bad_input_is_refused_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_drawing_counts_of_distinct_values_is_the_same_law_as_drawing_rows(monkeypatch):
+    generator = np.random.default_rng(7)
+    ranks = generator.integers(1, 40, size=400)
+    candidate = np.where(ranks <= 10, 1.0 / ranks, 0.0)
+    baseline = np.where(generator.permutation(ranks) <= 10, 1.0 / ranks, 0.0) * 0.8
+    groups = generator.integers(0, 200, size=400)
+    for chosen in (None, groups):
+        fast = paired_comparison(candidate, baseline, groups=chosen)
+        with monkeypatch.context() as patched:
+            patched.setattr("personalize.evaluation.intervals._FEW", 0)
+            slow = paired_comparison(candidate, baseline, groups=chosen)
+        assert fast.difference.low == pytest.approx(slow.difference.low, abs=2e-3)
+        assert fast.difference.high == pytest.approx(slow.difference.high, abs=2e-3)
+        assert fast.p_value == pytest.approx(slow.p_value, abs=0.02)

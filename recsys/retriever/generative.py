@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from data_prep.errors import InputError
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
 from recsys.recommender import Filters, Recommendations, Recommender
@@ -60,7 +61,17 @@ class GenerativeRetriever(Recommender):
         conditioning: Conditioning | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
+        """Hold what all such retrievers need.
+
+        Raises:
+            InputError: If the catalogue has no semantic IDs.
+        """
         super().__init__()
+        if not catalogue.level_sizes:
+            raise InputError(
+                "A retriever that generates semantic IDs needs some; run `recsys tokenize` "
+                "and pass its artifact as data.semantic_ids."
+            )
         codec = SemanticIdCodec(catalogue.item_codes.long(), tuple(catalogue.level_sizes))
         self.decoder = SemanticIdDecoder(codec, size, tied=tied)
         self.search = search

@@ -143,7 +143,7 @@ class SelfAttention(nn.Module):
         queries: Float[Tensor, "batch head place head_width"],
         keys: Float[Tensor, "batch head key head_width"],
         values: Float[Tensor, "batch head key head_width"],
-        bias: Float[Tensor, "#batch head place key"],
+        bias: Float[Tensor, "#batch #head #place key"],
     ) -> Float[Tensor, "batch place model"]:
         """The inputs plus what the places attend to."""
         dropout = self.dropout.p if self.training else 0.0
@@ -152,7 +152,7 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         inputs: Float[Tensor, "batch place model"],
-        bias: Float[Tensor, "#batch head place place"],
+        bias: Float[Tensor, "#batch #head #place place"],
     ) -> Float[Tensor, "batch place model"]:
         """The inputs plus what each place attends to among all places."""
         return self.attend(inputs, *self.queries_keys_values(inputs), bias)
@@ -183,11 +183,16 @@ class CrossAttention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Self-attention layers over tokens in both directions."""
+    """Self-attention layers over tokens in both directions.
 
-    def __init__(self, size: NetworkSize) -> None:
+    Without relative positions the tokens are a set, and whoever embeds them says where each lies.
+    """
+
+    def __init__(self, size: NetworkSize, *, relative_positions: bool = True) -> None:
         super().__init__()
-        self.positions = RelativePositions(size, bidirectional=True)
+        self.positions = None
+        if relative_positions:
+            self.positions = RelativePositions(size, bidirectional=True)
         self.attention = nn.ModuleList(SelfAttention(size) for _ in range(size.encoder_layers))
         self.feedforward = nn.ModuleList(FeedForward(size) for _ in range(size.encoder_layers))
         self.norm = RootMeanSquareNorm(size.width)
@@ -202,8 +207,10 @@ class Encoder(nn.Module):
             inputs: Embedded tokens.
             mask: Which tokens are real; the vectors of others are read by nobody.
         """
-        places = torch.arange(inputs.shape[1], device=inputs.device)
-        bias = self.positions(places, places) + attention_bias(mask)
+        bias = attention_bias(mask)
+        if self.positions is not None:
+            places = torch.arange(inputs.shape[1], device=inputs.device)
+            bias = bias + self.positions(places, places)
         hidden = self.dropout(inputs)
         for attention, feedforward in zip(self.attention, self.feedforward, strict=True):
             hidden = feedforward(attention(hidden, bias))

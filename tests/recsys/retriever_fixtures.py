@@ -1,5 +1,7 @@
 """Small catalogues, batches and networks that the retriever tests share."""
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -52,4 +54,11 @@ def small_batch(
         preference_text_ids=texts * preference_mask,
         preference_mask=preference_mask,
         preference_avoid=(torch.rand(rows, 1, preferences) < 0.4) & preference_mask,
+    )
+
+
+def rows_of(batch: HistoryBatch, rows: slice) -> HistoryBatch:
+    """Some rows of a batch."""
+    return HistoryBatch(
+        **{field.name: getattr(batch, field.name)[rows] for field in dataclasses.fields(batch)}
     )

@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import GenerationConfig, T5ForConditionalGeneration
 
-from recsys.batch import HistoryBatch
 from recsys.recommender import Filters
 from recsys.retriever.decode import BeamSearch, CodeDecoder, Scoring
 from recsys.retriever.guidance import GuidedDecoder
@@ -15,7 +14,7 @@ from recsys.retriever.tiger import Tiger
 from recsys.semantic_id.codec import BEGIN_TOKEN, SPECIAL_TOKENS
 from recsys.semantic_id.trie import SemanticIdTrie
 from tests.oracles.exhaustive_decoding import item_scores
-from tests.recsys.retriever_fixtures import LEVEL_SIZES, TINY, small_batch, small_catalogue
+from tests.recsys.retriever_fixtures import LEVEL_SIZES, TINY, rows_of, small_batch, small_catalogue
 from tests.recsys.test_transformer import small_t5
 
 SCORINGS: list[Scoring] = ["raw", "renormalized"]
@@ -32,10 +31,6 @@ def _no_gradients():
 def tiger(catalogue, **options) -> Tiger:
     torch.manual_seed(5)
     return Tiger(catalogue, size=TINY, **options).eval()
-
-
-def rows_of(batch: HistoryBatch, rows) -> HistoryBatch:
-    return HistoryBatch(**{f.name: getattr(batch, f.name)[rows] for f in dataclasses.fields(batch)})
 
 
 def assert_best(found, scores, count):

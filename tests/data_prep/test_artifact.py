@@ -18,6 +18,8 @@ from hypothesis.extra import numpy as hnp
 from data_prep.artifact import (
     MANIFEST_NAME,
     ArtifactWriter,
+    FileEntry,
+    Manifest,
     create_artifact,
     file_sha256,
     map_arrays,
@@ -107,6 +109,12 @@ class TestRoundTrip:
             read_manifest(tmp_path / "three").content_hash
             != read_manifest(tmp_path / "one").content_hash
         )
+
+    def test_the_hash_does_not_follow_the_order_of_files(self) -> None:
+        files = {"b.json": FileEntry(1, "bb"), "a.json": FileEntry(2, "aa")}
+        turned = dict(sorted(files.items()))
+        one, two = (Manifest("reviews", "", {}, {}, files=each) for each in (files, turned))
+        assert one.content_hash == two.content_hash
 
     @given(
         hnp.arrays(

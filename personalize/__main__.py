@@ -45,14 +45,16 @@ def _extract_options(parser: argparse.ArgumentParser) -> None:
 def _encode_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--tables", type=Path, required=True, help="reviews artifact, as data-prep writes it")
-    add("--preferences", type=Path, help="preferences artifact; without it items only")
+    add("--preferences", type=Path, help="preferences artifact; only item texts when not given")
+    add_output_options(parser, "the vectors")
     add(
         "--encoder",
         default="embedded",
-        help="sentence model: the embedded one, a folder, or a name sentence-transformers knows",
+        metavar="MODEL",
+        help="embedded (no download), or folder or name of a sentence-transformers model "
+        "(default: %(default)s)",
     )
-    add("--batch-size", type=int, default=32, help="texts per forward pass (default: 32)")
-    add_output_options(parser, "the vectors")
+    add("--batch-size", type=int, default=32, help="texts at a time (default: %(default)s)")
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -72,10 +74,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         name="encode",
         summary="Turn the texts of items and preferences into vectors.",
-        run="personalize.conditioning.encode:write_vectors",
+        run="personalize.conditioning.encode:run",
         configure=_encode_options,
         description=(
-            "Turn the texts of items and preferences into vectors, each distinct text once.\n\n"
+            "Turn the texts of items and preferences into vectors, every distinct text once.\n\n"
             "example:\n"
             "  personalize encode --tables runs/tables --preferences runs/preferences \\\n"
             "      --out runs/vectors"

@@ -29,7 +29,7 @@ class ExperimentDoor:
         program: What the user typed, such as `recsys fit`.
         help: The short help.
         sections: Class behind every top-level section of a configuration.
-        linked: Options filled in from the data, by section; never typed.
+        linked: Options with a value of their own, so that nobody needs to type them.
         folders: Options that must name an artifact, as `section.option`.
         values: Top-level options without a class.
     """

@@ -96,6 +96,11 @@ class StatefulLoader(Generic[Batch]):
         """Itself: what Lightning tells the number of the epoch."""
         return self
 
+    @property
+    def batch_sampler(self) -> "StatefulLoader[Batch]":
+        """Itself: Lightning asks for it wherever there is a `sampler`."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Begin another epoch; the epoch that is under way goes on where it stands."""
         if epoch != self.epoch:

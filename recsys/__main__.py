@@ -61,7 +61,16 @@ example:
       --out runs/benchmark""",
 )
 
-COMMANDS: tuple[Command, ...] = (_BENCHMARK,)
+_FIT = Command("fit", "train a recommender", "recsys.fit:fit", passthrough=True)
+_VALIDATE = Command(
+    "validate",
+    "rank the validation rows with a checkpoint",
+    "recsys.fit:validate",
+    passthrough=True,
+)
+_TEST = Command("test", "rank the test rows with a checkpoint", "recsys.fit:test", passthrough=True)
+
+COMMANDS: tuple[Command, ...] = (_BENCHMARK, _FIT, _VALIDATE, _TEST)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

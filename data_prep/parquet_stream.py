@@ -1,6 +1,5 @@
 """A Parquet file written from frames that come one by one, in bounded memory."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +42,7 @@ def write_parquet_stream(
         register_io_source(source, schema=schema.polars).sink_parquet(
             path,
             compression="zstd",
+            compression_level=1,
             statistics=False,
             row_group_size=group_rows,
             maintain_order=True,
@@ -69,10 +69,10 @@ class _CheckedFrames:
             for frame in self.frames:
                 if not frame.height:
                     continue
-                ordered = self.schema.conform(frame)
+                self.schema.check_rows(frame)
+                ordered = frame.select(self.schema.polars.names())
                 keys = frame.select(self.schema.key)
-                ends = keys[-1:] if self._last is None else pl.concat([self._last, keys[:1]])
-                if not ordered.select(self.schema.key).equals(keys) or not _rises(ends):
+                if not _rises(keys if self._last is None else pl.concat([self._last, keys])):
                     self._refuse()
                 self._last = keys[-1:]
                 self.rows += frame.height
@@ -89,5 +89,9 @@ class _CheckedFrames:
 
 
 def _rises(keys: pl.DataFrame) -> bool:
-    rows = keys.rows()
-    return all(before < after for before, after in itertools.pairwise(rows))
+    """Whether every row is larger than the one before it, compared column by column."""
+    larger = pl.lit(value=False)
+    for name in reversed(keys.columns):
+        before = pl.col(name).shift(1)
+        larger = (pl.col(name) > before) | ((pl.col(name) == before) & larger)
+    return bool(keys.select(larger.slice(1).all()).item())

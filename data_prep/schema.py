@@ -49,7 +49,7 @@ class TableSchema:
             InputError: If a column is missing, unknown or of another type, a value that must be
                 there is null, or a key repeats.
         """
-        self._check(frame, where=f"the table {self.name}", error=InputError)
+        self.check_rows(frame)
         ordered = frame.select(self.polars.names()).sort(list(self.key), maintain_order=True)
         if self.key and ordered.height:
             repeated = ordered.select(pl.struct(self.key).is_duplicated().any()).item()
@@ -58,6 +58,14 @@ class TableSchema:
                     f"The table {self.name} repeats a key ({', '.join(self.key)}); keys are unique."
                 )
         return ordered
+
+    def check_rows(self, frame: pl.DataFrame) -> None:
+        """Compare a part of the table that is to be written with this schema.
+
+        Raises:
+            InputError: If columns, types or nulls differ; order and key are not looked at.
+        """
+        self._check(frame, where=f"the table {self.name}", error=InputError)
 
     def check(self, frame: pl.DataFrame, *, where: str) -> None:
         """Compare a frame that was read with this schema.

@@ -1,6 +1,5 @@
 """The text an item is known by: its metadata, else what training reviews say of it."""
 
-import re
 from collections.abc import Sequence
 
 import polars as pl
@@ -9,8 +8,8 @@ from data_prep.schema import ITEM_TEXTS
 
 LONGEST_TEXT = 800
 REVIEWS_PER_ITEM = 12
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_SPACE = re.compile(r"\s+")
+LONGEST_QUOTE = 1000
+_FIRST_SENTENCE = r"(?s)^(.*?[.!?])(?:\s|$)"
 
 
 def metadata_text(
@@ -30,33 +29,49 @@ def metadata_text(
     parts += [f"Categories: {', '.join(categories)}"] if categories else []
     parts += [f"Price: ${price_cents / 100:.2f}"] if price_cents is not None else []
     parts += [description or ""]
-    return _joined([part.strip().rstrip(".") for part in parts if part.strip()])
+    sentences = [part.strip() for part in parts if part.strip()]
+    text = " ".join(part if part[-1] in ".!?" else f"{part}." for part in sentences)
+    if len(text) <= LONGEST_TEXT:
+        return text or None
+    return text[:LONGEST_TEXT].rsplit(" ", 1)[0]
 
 
-def review_text(reviews: Sequence[tuple[str | None, str | None]]) -> str | None:
-    """What reviews say of an item: their headlines, then their first sentences.
+def review_texts(quotes: pl.DataFrame) -> pl.DataFrame:
+    """What training reviews say of items: their headlines, then their first sentences.
 
     Args:
-        reviews: Headline and body of training reviews, in the order in which they are used.
+        quotes: Columns `item_id`, `summary`, `text`, in the order in which they are used.
 
     Returns:
-        At most 800 characters, or nothing where the reviews are empty.
+        Columns `item_id` and `said`, at most 800 characters; no row where the reviews are empty.
     """
-    headlines = [summary for summary, _ in reviews]
-    openings = [_SENTENCE_END.split(text.strip(), 1)[0] if text else None for _, text in reviews]
-    said = dict.fromkeys(
-        _SPACE.sub(" ", part).strip().rstrip(".") for part in headlines + openings if part
+    opening = pl.col("text").str.strip_chars().str.slice(0, LONGEST_QUOTE)
+    opening = pl.coalesce(opening.str.extract(_FIRST_SENTENCE), opening)
+    numbered = quotes.with_row_index("order")
+    parts = pl.concat(
+        [
+            numbered.select("item_id", pl.lit(0).alias("kind"), "order", said="summary"),
+            numbered.select("item_id", pl.lit(1).alias("kind"), "order", said=opening),
+        ]
     )
-    return _joined([part for part in said if part])
-
-
-def _joined(parts: Sequence[str]) -> str | None:
-    if not parts:
-        return None
-    text = ". ".join(parts) + "."
-    if len(text) <= LONGEST_TEXT:
-        return text
-    return text[:LONGEST_TEXT].rsplit(" ", 1)[0]
+    tidy = pl.col("said").str.replace_all(r"\s+", " ").str.strip_chars()
+    ended = pl.when(tidy.str.contains(r"[.!?]$")).then(tidy).otherwise(tidy + ".")
+    whole = pl.col("said").str.join(" ")
+    return (
+        parts.filter(tidy != "")
+        .with_columns(ended.alias("said"))
+        .sort("item_id", "kind", "order")
+        .unique(subset=["item_id", "said"], keep="first", maintain_order=True)
+        .group_by("item_id", maintain_order=True)
+        .agg(whole)
+        .with_columns(
+            pl.when(pl.col("said").str.len_chars() > LONGEST_TEXT)
+            .then(pl.col("said").str.slice(0, LONGEST_TEXT).str.replace(r"\s\S*$", ""))
+            .otherwise(pl.col("said"))
+            .alias("said")
+        )
+        .sort("item_id")
+    )
 
 
 def quoted_reviews(interactions: pl.DataFrame) -> pl.DataFrame:
@@ -70,7 +85,7 @@ def quoted_reviews(interactions: pl.DataFrame) -> pl.DataFrame:
     """
     return (
         interactions.filter(pl.col("split") == "train")
-        .sort("item_id", "timestamp_s", "review_id", nulls_last=True)
+        .sort("item_id", "timestamp_s", "review_id")
         .group_by("item_id", maintain_order=True)
         .head(REVIEWS_PER_ITEM)
         .select("item_id", "review_id")
@@ -87,14 +102,17 @@ def item_texts(items: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame:
     Returns:
         One row per item: its metadata, else its training reviews, else null.
     """
-    said: dict[int, list[tuple[str | None, str | None]]] = {}
-    for item_id, summary, text in quotes.select("item_id", "summary", "text").iter_rows():
-        said.setdefault(item_id, []).append((summary, text))
-    rows = []
-    facts = items.select("item_id", "title", "brand", "categories", "price_cents", "description")
-    for item_id, *fields in facts.iter_rows():
-        text, source = metadata_text(*fields), "metadata"
-        if text is None:
-            text, source = review_text(said.get(item_id, [])), "training_reviews"
-        rows.append((item_id, text, "none" if text is None else source))
-    return pl.DataFrame(rows, schema=ITEM_TEXTS.polars, orient="row")
+    facts = items.select("title", "brand", "categories", "price_cents", "description")
+    known = pl.Series("known", [metadata_text(*row) for row in facts.iter_rows()], pl.String())
+    texts = items.select("item_id", known).join(
+        review_texts(quotes), on="item_id", how="left", maintain_order="left"
+    )
+    source = (
+        pl.when(pl.col("known").is_not_null())
+        .then(pl.lit("metadata"))
+        .when(pl.col("said").is_not_null())
+        .then(pl.lit("training_reviews"))
+        .otherwise(pl.lit("none"))
+    )
+    text = pl.coalesce("known", "said")
+    return texts.select("item_id", text=text, source=source).select(ITEM_TEXTS.polars.names())

@@ -86,14 +86,24 @@ def _parse_quickly(block: Block, layout: ReviewLayout) -> pl.DataFrame | None:
         return None
     for name, dtype in fields.items():
         present = frame.height - frame[name].null_count()
-        key = json.dumps(name).encode()
-        endings = (b': "', b':"') if dtype == pl.String() else (b":",)
-        if sum(block.data.count(key + ending) for ending in endings) != present:
+        if not _occurs(block.data, name, dtype, present):
             return None
     strings = [name for name, dtype in fields.items() if dtype == pl.String()]
     if frame.select(pl.any_horizontal(_has_nul(name) for name in strings).any()).item():
         return None
     return frame.with_row_index("offset")
+
+
+def _occurs(data: bytes, name: str, dtype: pl.DataType, times: int) -> bool:
+    """Whether a key stands there so many times, followed by a quote where its value is text.
+
+    Inside a JSON string every quote has a backslash before it, so a text cannot feign a key.
+    """
+    key = json.dumps(name).encode()
+    if dtype != pl.String():
+        return data.count(key + b":") == times
+    spaced = data.count(key + b': "')
+    return spaced == times or spaced + data.count(key + b':"') == times
 
 
 def _has_nul(name: str) -> pl.Expr:

@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.reviews.core import k_core
 from data_prep.reviews.deduplicate import first_occurrence
-from data_prep.reviews.item_texts import item_texts, quoted_reviews
+from data_prep.reviews.item_texts import LONGEST_QUOTE, item_texts, quoted_reviews
 from data_prep.reviews.raw_review import RAW_ITEMS
 from data_prep.reviews.rejects import Rejects
 from data_prep.reviews.splits import GlobalTime, LeaveLastOut, Split
@@ -202,9 +202,9 @@ class _Work:
                     pl.col("text").hash(seed=0),
                 )
             )
-            self.empty_texts += frame.select(
-                (pl.col("text").fill_null("").str.strip_chars() == "").sum()
-            ).item()
+            short = frame["text"].filter(frame["text"].str.len_bytes() < 8)
+            self.empty_texts += frame["text"].null_count()
+            self.empty_texts += int((short.str.strip_chars() == "").sum())
         if not found:
             raise InputError("The input holds no reviews at all; is it the right file?")
         return pl.concat(found, rechunk=True)
@@ -260,7 +260,9 @@ class _Work:
 
         def frames() -> Iterator[pl.DataFrame]:
             for frame in in_order(self.spool, numbered, self.partitions):
-                said = frame.select("review_id", "summary", pl.col("text").str.slice(0, 1000))
+                said = frame.select(
+                    "review_id", "summary", pl.col("text").str.slice(0, LONGEST_QUOTE)
+                )
                 quoted.append(said.join(quotes.select("review_id"), on="review_id", how="semi"))
                 yield frame.select(INTERACTIONS.polars.names())
 

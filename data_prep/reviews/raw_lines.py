@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from data_prep.errors import InputError
@@ -44,7 +45,7 @@ class Block:
     first_line: int
     data: bytes
 
-    @property
+    @cached_property
     def line_count(self) -> int:
         """Number of lines."""
         return self.data.count(b"\n") + (not self.data.endswith(b"\n"))

@@ -31,7 +31,7 @@ class Spool:
         if not frame.height:
             return
         path = self.folder / f"{len(self._spans):06d}.arrow"
-        frame.write_ipc(path, compression="lz4")
+        frame.write_ipc(path, compression="uncompressed")
         first, last = frame["review_id"][0], frame["review_id"][-1]
         self._spans.append((path, first, last))
         self.rows += frame.height
@@ -123,5 +123,5 @@ def _write_partitions(
     for (partition,), group in groups.items():
         known = paths.setdefault(int(partition), [])
         path = folder / f"{partition}-{len(known)}.arrow"
-        group.write_ipc(path, compression="lz4")
+        group.write_ipc(path, compression="uncompressed")
         known.append(path)

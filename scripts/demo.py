@@ -53,12 +53,12 @@ class Model:
 
     Attributes:
         name: Name of its configuration, and its row in the report.
-        reads_vectors: It needs text vectors.
+        reads_preferences: It needs preferences and their text vectors.
         reads_codes: It needs semantic IDs.
     """
 
     name: str
-    reads_vectors: bool = False
+    reads_preferences: bool = False
     reads_codes: bool = False
 
 
@@ -67,7 +67,7 @@ MODELS = (
     Model("markov"),
     Model("sasrec"),
     Model("tiger", reads_codes=True),
-    Model("mender_emb", reads_vectors=True, reads_codes=True),
+    Model("mender_emb", reads_preferences=True, reads_codes=True),
 )
 
 
@@ -163,7 +163,7 @@ def steps(reviews: Path | None, out: Path, *, tiny: bool = False) -> list[Step]:
     predictions = []
     for model in MODELS:
         run = out / "fit" / model.name
-        path.append(_fit(model, tables, vectors, codes, run, tiny=tiny))
+        path.append(_fit(model, path[:4], run, tiny=tiny))
         predictions.append(out / "predictions" / model.name)
         path.append(
             _step(
@@ -186,21 +186,21 @@ def _step(says: str, command: str, reads: dict[str, Path], makes: Path) -> Step:
     return Step(says, (*words, "--out", str(makes)), makes, tuple(reads.values()))
 
 
-def _fit(model: Model, tables: Path, vectors: Path, codes: Path, run: Path, *, tiny: bool) -> Step:
+def _fit(model: Model, made: Sequence[Step], run: Path, *, tiny: bool) -> Step:
+    tables, preferences, vectors, codes = (step.makes for step in made)
     config = CONFIGS / f"{model.name}.yaml"
     words = ["recsys", "fit", "--config", os.path.relpath(config)]
-    words += ["--data.tables", str(tables)]
-    reads = [config, tables]
-    if model.reads_vectors:
-        words += ["--data.vectors", str(vectors)]
-        reads.append(vectors)
+    inputs = {"--data.tables": tables}
+    if model.reads_preferences:
+        inputs |= {"--data.preferences": preferences, "--data.vectors": vectors}
     if model.reads_codes:
-        words += ["--data.semantic_ids", str(codes)]
-        reads.append(codes)
+        inputs["--data.semantic_ids"] = codes
+    for option, path in inputs.items():
+        words += [option, str(path)]
     if tiny:
         words += ["--trainer.max_steps", "20"]
-    words += ["--run", str(run)]
-    return Step(f"Train {model.name}.", tuple(words), run, tuple(reads))
+    words += ["--run-folder", str(run)]
+    return Step(f"Train {model.name}.", tuple(words), run, (config, *inputs.values()))
 
 
 def fingerprint(step: Step) -> str:
@@ -240,9 +240,11 @@ def run_step(step: Step, programs: Path) -> bool:
     if step.makes.exists():
         if not memory.is_file():
             raise DemoError(f"{step.makes} is not of this demo; choose another --out.")
-        shutil.rmtree(step.makes)  # of an earlier input, or of a run that was cut off
+        goes_on = step.words[1] == "fit" and memory.read_text() == f"begun {found}"
+        if not goes_on:  # training that was cut off goes on by itself
+            shutil.rmtree(step.makes)
     step.makes.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text("begun")
+    memory.write_text(f"begun {found}")
     program = programs / step.words[0]
     started = time.monotonic()
     try:

@@ -15,7 +15,7 @@ with open("{log}", "a") as log:
     log.write(pathlib.Path(sys.argv[0]).name + " " + words[0] + "\\n")
 if words[0] == pathlib.Path("{log}.fails").read_text():
     sys.exit("encode: the reviews hold no text; choose other reviews.")
-option = "--run" if "--run" in words else "--out"
+option = "--run-folder" if "--run-folder" in words else "--out"
 made = pathlib.Path(words[words.index(option) + 1])
 made.mkdir(parents=True)
 (made / "manifest.json").write_text(json.dumps(words))
@@ -96,6 +96,19 @@ def test_a_failure_stops_the_demo_and_the_next_run_goes_on_there(
     stage.fails("nothing")
     assert stage.run() == 0
     assert stage.called == PATH[2:]
+
+
+def test_training_that_was_cut_off_keeps_its_folder_and_nothing_else_does(stage: Stage) -> None:
+    stage.run()
+    for made, words in [("preferences", "extract"), ("fit/sasrec", "fit")]:
+        memory = (stage.out / made).with_name(f".{Path(made).name}.step")
+        memory.write_text(f"begun {memory.read_text()}")
+        left = stage.out / made / "left_over"
+        left.touch()
+        stage.fails(words)  # the program itself would refuse a folder that is there
+        assert stage.run() == 1
+        stage.fails("nothing")
+        assert left.exists() == (words == "fit")
 
 
 def test_a_folder_of_another_is_never_deleted(

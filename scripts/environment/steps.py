@@ -222,11 +222,21 @@ def install(wish: Wish, machine: Machine, source: TorchSource, settings: PipSett
         if _run_installer(wish, machine, uv_pip, needed, source, environ):
             return
         _say("uv could not install the packages; trying pip.")
-    if not _run_installer(wish, machine, pip, needed, source, machine.environ):
+    if not _run_installer(wish, machine, pip, needed, source, pip_environment(machine.environ)):
         log = wish.environment / LOG_NAME
         raise SetUpError(
             f"the packages could not be installed: {_reason(log)} The whole output is in {log}."
         )
+
+
+def pip_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for pip, without what would carry the installation elsewhere.
+
+    Containers with a torch of their own set PIP_CONSTRAINT, whose versions contradict the tested
+    ones; PIP_USER would install beside the virtual environment.
+    """
+    kept = {name: value for name, value in environ.items() if name != "PIP_CONSTRAINT"}
+    return kept | {"PIP_USER": "0"}
 
 
 def _run_installer(

@@ -333,6 +333,14 @@ class TestUv:
         assert any(command[:3] == ["/bin/uv", "venv", "--seed"] for command in machine.asked)
 
 
+class TestPip:
+    def test_settings_that_would_lead_elsewhere_are_left_out(self, project: Path) -> None:
+        outside = {"PIP_CONSTRAINT": "/etc/pins.txt", "PIP_USER": "1", "PIP_INDEX_URL": "https://x"}
+        machine = FakeMachine(environ=outside)
+        set_up(_wish(project), machine)
+        assert machine.worked_environ[0] == {"PIP_USER": "0", "PIP_INDEX_URL": "https://x"}
+
+
 class TestFailures:
     def test_missing_ensurepip_without_uv_is_one_sentence(self, project: Path) -> None:
         with pytest.raises(SetUpError, match="install the package python3-venv, or uv"):

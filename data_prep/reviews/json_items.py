@@ -18,7 +18,7 @@ from data_prep.reviews.rejects import Rejects
 
 LONGEST_LITERAL_BYTES = 1 << 20
 LONGEST_DESCRIPTION = 2000
-_PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})*|\d+)(?:\.(\d{1,2}))?")
+_PRICE = re.compile(r"\$?\s*([0-9]{1,3}(?:,[0-9]{3})*|[0-9]+)(?:\.([0-9]{1,2}))?")
 _TAG = re.compile(r"<[^<>]{1,200}>")
 _SPACE = re.compile(r"\s+")
 
@@ -156,7 +156,7 @@ def price_cents(value: object) -> int | None:
     if isinstance(value, int | float):
         return round(value * 100) if 0 <= value < 1e7 else None
     match = _PRICE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None or len(match[1]) > 9:
+    if match is None or len(match[1]) > len("9,999,999"):
         return None
     return int(match[1].replace(",", "")) * 100 + int((match[2] or "0").ljust(2, "0"))
 

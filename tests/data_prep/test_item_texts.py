@@ -1,0 +1,84 @@
+"""The text an item is known by, and what must never get into it."""
+
+import polars as pl
+
+from data_prep.reviews.item_texts import (
+    LONGEST_TEXT,
+    item_texts,
+    metadata_text,
+    quoted_reviews,
+    review_texts,
+)
+from data_prep.schema import ITEM_TEXTS, ITEMS
+
+
+def test_a_missing_field_is_left_out() -> None:
+    assert metadata_text("Cable", "Bob", ["Music", "XLR"], 659, "Long.") == (
+        "Cable. Brand: Bob. Categories: Music, XLR. Price: $6.59. Long."
+    )
+    assert metadata_text("Really?", None, [], None, None) == "Really?"
+    assert metadata_text(None, None, [], 0, None) == "Price: $0.00."
+    assert metadata_text(None, None, [], None, None) is None
+    assert metadata_text(" ", "", [], None, None) is None
+
+
+def test_a_long_text_ends_with_a_whole_word() -> None:
+    text = metadata_text("word " * 400, None, [], None, None)
+    assert text is not None
+    assert len(text) <= LONGEST_TEXT
+    assert text.endswith("word")
+
+
+def test_reviews_give_headlines_then_first_sentences_once_each() -> None:
+    quotes = pl.DataFrame(
+        {
+            "item_id": [1, 1, 1, 0, 2],
+            "summary": ["Good", None, "Good", "It works!", " "],
+            "text": ["One.  Two. Three", "It costs 5.99 here", "One. Other", "", None],
+        }
+    )
+    assert review_texts(quotes).rows() == [
+        (0, "It works!"),
+        (1, "Good. One. It costs 5.99 here."),
+    ]
+
+
+def test_review_texts_are_cut_at_a_word() -> None:
+    quotes = pl.DataFrame({"item_id": [0], "summary": ["word " * 400], "text": [None]})
+    [(_, text)] = review_texts(quotes.cast({"text": pl.String()})).rows()
+    assert len(text) <= LONGEST_TEXT
+    assert text.endswith("word")
+
+
+def test_quotes_are_the_first_training_reviews_in_time_then_file_order() -> None:
+    count = 16
+    frame = pl.DataFrame(
+        {
+            "item_id": [0] * count + [1],
+            "review_id": [*range(count), count],
+            "timestamp_s": [5] * (count - 1) + [4, 9],
+            "split": ["test", "validation"] + ["train"] * (count - 2) + ["test"],
+        }
+    )
+    assert quoted_reviews(frame).rows() == [(0, count - 1)] + [(0, n) for n in range(2, 13)]
+
+
+def test_metadata_come_first_then_reviews_then_nothing() -> None:
+    items = pl.DataFrame(
+        {
+            "item_id": [0, 1, 2],
+            "item_key": ["a", "b", "c"],
+            "title": ["T", None, None],
+            "brand": [None, None, None],
+            "categories": [[], [], []],
+            "price_cents": [None, None, None],
+            "description": [None, None, None],
+        },
+        schema=ITEMS.polars,
+    )
+    quotes = pl.DataFrame(
+        {"item_id": [0, 1], "summary": ["x", "y"], "text": ["x", "y"]},
+        schema={"item_id": pl.Int32(), "summary": pl.String(), "text": pl.String()},
+    )
+    table = ITEM_TEXTS.conform(item_texts(items, quotes))
+    assert table.rows() == [(0, "T.", "metadata"), (1, "y.", "training_reviews"), (2, None, "none")]

@@ -1,6 +1,7 @@
 """The interface every recommender implements, from popularity to the generative retriever."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,9 +49,20 @@ class Recommender(nn.Module, ABC):
     Attributes:
         uses_preferences: Whether answers depend on preferences; where they do not, the recommender
             is only asked without any.
+        surveys: Whether `survey` is to be called before training.
     """
 
     uses_preferences: ClassVar[bool] = False
+    surveys: ClassVar[bool] = False
+
+    def survey(self, batches: Iterable[HistoryBatch]) -> None:
+        """Look over all training rows once, before the first step; most recommenders need not.
+
+        A run that is resumed surveys again, so the result may depend on the rows alone.
+
+        Args:
+            batches: Every training row once, without shuffling.
+        """
 
     @abstractmethod
     def loss(self, batch: HistoryBatch) -> Float[Tensor, ""]:

@@ -1,0 +1,330 @@
+"""A causal retriever: one vector per item, one pass per person, dense and generative heads."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.batch import HistoryBatch
+from recsys.catalogue import Catalogue
+from recsys.cooccurrence import CooccurrencePrior, CooccurrenceSettings
+from recsys.recommender import Filters, Recommendations, Recommender
+from recsys.retriever.causal_encoder import CausalEncoder, CausalSize
+from recsys.retriever.code_heads import CodeHeads, CodeState
+from recsys.retriever.decode import BeamSearch
+from recsys.semantic_id.trie import SemanticIdTrie
+from recsys.top_items import top_items
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the parts of the model are weighed when items are ranked.
+
+    The score of an item is `log p_dense + prior * log q + codes * log p_codes`, each over the whole
+    catalogue. With a search, the candidates are the items the beam finds and `log p_codes` is
+    their beam score; without one all items are candidates and the codes take no part.
+
+    Attributes:
+        prior: Weight of the co-occurrence prior.
+        codes: Weight of the generative score.
+        search: Beam search that proposes candidates; None ranks the whole catalogue.
+        guidance: Weight of what preferences change: 1 is the model as trained, 0 ignores them.
+    """
+
+    prior: float = 0.5
+    codes: float = 1.0
+    search: BeamSearch | None = None
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True)
+class CausalTraining:
+    """What the causal retriever minimises.
+
+    Attributes:
+        codes: Weight of the code heads' loss beside the dense one.
+        future_steps: Items after a step that count as its targets.
+        future_decay: Weight of each further one, 0 to 1.
+        preference_dropout: Share of rows that lose their preferences, 0 to 1.
+        temperature: Scale of the cosine scores at the start; it is learned.
+    """
+
+    codes: float = 0.3
+    future_steps: int = 5
+    future_decay: float = 0.5
+    preference_dropout: float = 0.2
+    temperature: float = 16.0
+
+
+class CausalRetriever(Recommender):
+    """Reads one vector per item and predicts the next item after every step at once.
+
+    An item's vector is the sum of an embedding of its own, its projected text vector and the
+    embeddings of its codes. A causal encoder turns the history into a state; preferences are added
+    to it. Two heads read the state: a dense one (cosine with every item, softmax over the whole
+    catalogue) and one per level of the semantic ID, decoded over the trie. A co-occurrence prior,
+    counted before training, is added when items are ranked.
+
+    Source:
+        Ours. Cosine softmax as in Wang et al., 2017, arXiv:1704.06369; dense beside generative
+        retrieval as in LIGER (Yang et al., 2024, arXiv:2411.18814).
+    """
+
+    uses_preferences: ClassVar[bool] = True
+    surveys: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        size: CausalSize | None = None,
+        training: CausalTraining | None = None,
+        ranking: Ranking | None = None,
+        prior: CooccurrenceSettings | None = None,
+    ) -> None:
+        """Draw the weights.
+
+        Args:
+            catalogue: The items; text vectors and codes are used where they are there.
+            size: Sizes of the encoder.
+            training: What is minimised.
+            ranking: How items are ranked; may be changed after training.
+            prior: How co-occurrence is counted.
+        """
+        super().__init__()
+        self.size = size or CausalSize()
+        self.training_choice = training or CausalTraining()
+        self.ranking = ranking or Ranking()
+        self.items = ItemVectors(catalogue, self.size.width)
+        self.encoder = CausalEncoder(self.size)
+        self.preferences = PreferenceShift(catalogue, self.size.width)
+        self.prior = CooccurrencePrior(catalogue.item_count, prior)
+        self.heads, self.trie = None, None
+        if catalogue.level_sizes:
+            self.heads = CodeHeads(catalogue.level_sizes, self.size.width)
+            self.trie = SemanticIdTrie(catalogue.item_codes.long(), catalogue.level_sizes)
+        self.register_buffer("item_codes", catalogue.item_codes.long(), persistent=False)
+        self.log_temperature = nn.Parameter(
+            torch.tensor(math.log(self.training_choice.temperature))
+        )
+        self.item_bias = nn.Parameter(torch.zeros(catalogue.item_count))
+
+    item_codes: Int[Tensor, "item level"]
+
+    def survey(self, batches: Iterable[HistoryBatch]) -> None:
+        """Count the co-occurrence prior."""
+        self.prior.survey(batches)
+
+    def loss(self, batch: HistoryBatch) -> Float[Tensor, ""]:
+        """Dense cross-entropy towards the next few items, plus that of the next item's codes.
+
+        Raises:
+            ValueError: If the batch has one target per row instead of one per step.
+        """
+        if batch.target_item_ids.shape != batch.history_item_ids.shape:
+            raise ValueError("the causal retriever learns from batches of sequences; set rows.")
+        dropped = self.training_choice.preference_dropout if self.training else 0.0
+        states = self._conditioned(self._states(batch), batch, dropout=dropped)
+        logits = self._dense_logits(states)
+        future, weights = future_targets(
+            batch.target_item_ids,
+            batch.target_mask,
+            steps=self.training_choice.future_steps,
+            decay=self.training_choice.future_decay,
+        )
+        per_target = logits.logsumexp(-1) - (weights * logits.gather(-1, future)).sum(-1)
+        real = batch.target_mask
+        count = real.sum().clamp_min(1)
+        loss = torch.where(real, per_target, 0.0).sum() / count
+        if self.heads is None or not self.training_choice.codes:
+            return loss
+        codes = self.item_codes[batch.target_item_ids]
+        return loss + self.training_choice.codes * self._code_loss(states, codes, real)
+
+    def recommend(
+        self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
+    ) -> Recommendations:
+        """The best items by the weighted score of `Ranking`."""
+        state = self._last_state(batch)
+        scores = self._dense_logits(state).log_softmax(-1)
+        if self.ranking.prior:
+            scores = scores + self.ranking.prior * self.prior(batch)
+        if self.ranking.search is None or self.trie is None:
+            return top_items(scores, batch, count=count, filters=filters)
+        width = max(self.ranking.search.width, count)
+        found = self.ranking.search(self, batch, self.trie, count=width, filters=filters)
+        known = found.item_ids >= 0
+        dense = scores.gather(1, found.item_ids.clamp_min(0))
+        total = torch.where(known, dense + self.ranking.codes * found.scores, -torch.inf)
+        best, place = total.topk(count, dim=1)
+        return Recommendations(found.item_ids.gather(1, place), best)
+
+    def prepare(self, batch: HistoryBatch) -> CodeState:
+        """The rows' states; see `recsys.retriever.decode.CodeDecoder`."""
+        return CodeState(self._last_state(batch), [])
+
+    def step(
+        self,
+        state: CodeState,
+        level: int,
+        codes: Int[Tensor, "batch beam"],
+        parents: Int[Tensor, "batch beam"],
+    ) -> Float[Tensor, "batch beam code"]:
+        """Logits of a level for every beam; see `recsys.retriever.decode.CodeDecoder`.
+
+        Raises:
+            ValueError: If the catalogue had no codes.
+        """
+        if self.heads is None:
+            raise ValueError("the catalogue has no semantic IDs, so none can be generated.")
+        return self.heads.step(state, level, codes, parents)
+
+    def _states(self, batch: HistoryBatch) -> Float[Tensor, "batch step model"]:
+        return self.encoder(self.items.read(batch.history_item_ids))
+
+    def _last_state(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
+        """The conditioned state after each row's last real step."""
+        row = torch.arange(len(batch), device=batch.row_ids.device)
+        last = (batch.history_mask.sum(1) - 1).clamp_min(0)
+        state = self._states(batch)[row, last]
+        target = (batch.target_mask.sum(1) - 1).clamp_min(0)
+        shift = self.preferences(
+            batch.preference_text_ids[row, target],
+            batch.preference_mask[row, target],
+            batch.preference_avoid[row, target],
+        )
+        return state + self.ranking.guidance * shift
+
+    def _conditioned(
+        self, states: Float[Tensor, "batch step model"], batch: HistoryBatch, *, dropout: float
+    ) -> Float[Tensor, "batch step model"]:
+        kept = torch.rand(len(batch), 1, 1, device=states.device) >= dropout
+        return states + self.preferences(
+            batch.preference_text_ids, batch.preference_mask & kept, batch.preference_avoid
+        )
+
+    def _dense_logits(self, states: Float[Tensor, "*row model"]) -> Float[Tensor, "*row item"]:
+        query = F.normalize(states, dim=-1) * self.log_temperature.exp()
+        return F.linear(query, F.normalize(self.items.table(), dim=-1), self.item_bias).float()
+
+    def _code_loss(
+        self,
+        states: Float[Tensor, "batch step model"],
+        codes: Int[Tensor, "batch step level"],
+        real: Bool[Tensor, "batch step"],
+    ) -> Float[Tensor, ""]:
+        if self.heads is None:
+            return states.new_zeros(())
+        return self.heads.loss(states.flatten(0, 1), codes.flatten(0, 1), real.flatten())
+
+
+class ItemVectors(nn.Module):
+    """Item vectors to read with and to be found by: own embedding, text and codes added up."""
+
+    text: Float[Tensor, "item width"]
+    flat_codes: Int[Tensor, "item level"]
+
+    def __init__(self, catalogue: Catalogue, width: int) -> None:
+        super().__init__()
+        self.own = nn.Embedding(catalogue.item_count, width)
+        nn.init.normal_(self.own.weight, std=width**-0.5)
+        text = torch.zeros(catalogue.item_count, catalogue.text_width)
+        if len(catalogue.text_vectors):
+            text = catalogue.text_vectors[catalogue.item_text_ids]
+            text = torch.where(catalogue.item_text_mask[:, None], text, 0.0)
+        self.register_buffer("text", text, persistent=False)
+        sizes = catalogue.level_sizes
+        starts = torch.tensor([sum(sizes[:level]) for level in range(len(sizes))], dtype=torch.long)
+        self.register_buffer("flat_codes", catalogue.item_codes.long() + starts, persistent=False)
+        self.text_in = nn.Linear(text.shape[1], width, bias=False)
+        self.text_out = nn.Linear(text.shape[1], width, bias=False)
+        self.codes_in = nn.Embedding(max(sum(sizes), 1), width)
+        self.codes_out = nn.Embedding(max(sum(sizes), 1), width)
+        for text_map in (self.text_in, self.text_out):
+            nn.init.normal_(text_map.weight, std=width**-0.5)
+        for codes in (self.codes_in, self.codes_out):
+            nn.init.normal_(codes.weight, std=0.5 * width**-0.5)
+
+    def read(self, item_ids: Int[Tensor, "batch step"]) -> Float[Tensor, "batch step model"]:
+        """What the encoder reads of items."""
+        codes = self.codes_in(self.flat_codes[item_ids]).sum(-2)
+        return self.own(item_ids) + self.text_in(self.text[item_ids]) + codes
+
+    def table(self) -> Float[Tensor, "item model"]:
+        """What every item is found by."""
+        codes = self.codes_out(self.flat_codes).sum(-2)
+        return self.own.weight + self.text_out(self.text) + codes
+
+
+class PreferenceShift(nn.Module):
+    """What preferences add to a state: nothing at first, nothing where none is stated.
+
+    Liked and avoided texts are averaged apart and mapped by maps of their own, which start at
+    zero; so avoiding is not the opposite of liking unless the data say so.
+    """
+
+    text_vectors: Float[Tensor, "text width"]
+
+    def __init__(self, catalogue: Catalogue, width: int) -> None:
+        super().__init__()
+        self.register_buffer("text_vectors", catalogue.text_vectors, persistent=False)
+        self.like = nn.Linear(catalogue.text_width, width, bias=False)
+        self.avoid = nn.Linear(catalogue.text_width, width, bias=False)
+        nn.init.zeros_(self.like.weight)
+        nn.init.zeros_(self.avoid.weight)
+
+    def forward(
+        self,
+        text_ids: Int[Tensor, "*row preference"],
+        mask: Bool[Tensor, "*row preference"],
+        avoid: Bool[Tensor, "*row preference"],
+    ) -> Float[Tensor, "*row model"]:
+        """The shift of every row's state."""
+        if not len(self.text_vectors):
+            shape = (*text_ids.shape[:-1], self.like.out_features)
+            return torch.zeros(shape, device=text_ids.device)
+        vectors = self.text_vectors[text_ids]
+        liked = _masked_mean(vectors, mask & ~avoid)
+        return self.like(liked) + self.avoid(_masked_mean(vectors, mask & avoid))
+
+
+def _masked_mean(
+    vectors: Float[Tensor, "*row preference width"], mask: Bool[Tensor, "*row preference"]
+) -> Float[Tensor, "*row width"]:
+    """Mean over the real preferences; zero where there is none."""
+    total = (vectors * mask.unsqueeze(-1)).sum(-2)
+    return total / mask.sum(-1, keepdim=True).clamp_min(1)
+
+
+def future_targets(
+    target_item_ids: Int[Tensor, "batch step"],
+    target_mask: Bool[Tensor, "batch step"],
+    *,
+    steps: int,
+    decay: float,
+) -> tuple[Int[Tensor, "batch step future"], Float[Tensor, "batch step future"]]:
+    """The next few targets of every step and their weights, which add up to 1.
+
+    Args:
+        target_item_ids: The item after each step.
+        target_mask: Which are real.
+        steps: Targets looked at, the next one included; at least 1.
+        decay: Weight of each further one, relative to the one before.
+
+    Returns:
+        Items, and weights that are 0 where there is no such target.
+    """
+    length = target_item_ids.shape[1]
+    places = torch.arange(length, device=target_item_ids.device)[:, None]
+    places = places + torch.arange(steps, device=target_item_ids.device)
+    inside = places < length
+    places = places.clamp_max(length - 1)
+    weights = target_mask[:, places] & inside
+    weights = weights * decay ** torch.arange(steps, device=target_item_ids.device)
+    total = weights.sum(-1, keepdim=True).clamp_min(1e-9)
+    return target_item_ids[:, places], weights / total

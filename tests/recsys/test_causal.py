@@ -61,6 +61,7 @@ def test_the_loss_equals_a_loop_over_targets():
             chosen = logits[row, step, targets]
             dense.append(-(chosen * torch.tensor(weights)).sum() / sum(weights))
             wanted = list(CATALOGUE.item_codes[targets[0]])
+            assert model.heads is not None
             for level, code in enumerate(wanted):
                 above = model.heads.logits(level, states[row, step], wanted[:level])
                 codes.append(-above.log_softmax(-1)[code])
@@ -98,6 +99,7 @@ def test_a_batch_equals_its_rows_and_padding_changes_nothing(search):
 def test_a_wide_beam_ranks_as_scoring_every_item_does():
     model = retriever(ranking=Ranking(prior=0.3, codes=0.7, search=BeamSearch(width=500)))
     batch = small_batch(CATALOGUE, rows=3)
+    assert model.heads is not None
     state = model._last_state(batch)
     scores = model._dense_logits(state).log_softmax(-1) + 0.3 * model.prior(batch)
     for item, codes in enumerate(CATALOGUE.item_codes):

@@ -29,7 +29,7 @@ check: ## lint, check types and the direction of imports
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pyright
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 test: ## run the tests (make test WORKERS=1 TESTS=tests/recsys for some of them)
 	$(SET_UP) $(DEVELOP)

@@ -216,7 +216,7 @@ def install(wish: Wish, machine: Machine, source: TorchSource, settings: PipSett
     needed = replace(needed, alone=pinned(needed.alone, tested))
     pip = [wish.python, "-m", "pip", "install"]
     # uv does not see the packages of the base interpreter, and would install torch once more.
-    if (uv := wish.uv(machine)) and not source.reused:
+    if (uv := wish.uv(machine)) and not _inherits(wish.environment):
         uv_pip = [uv, "pip", "install", "--python", wish.python, *settings.uv_arguments()]
         environ = settings.uv_environment(machine.environ)
         if _run_installer(wish, machine, uv_pip, needed, source, environ):
@@ -277,6 +277,13 @@ def _reason(log: Path) -> str:
 def _stamp_of(wish: Wish) -> Stamp:
     version = _version_in(wish.environment / "pyvenv.cfg")
     return wished(wish.root, wish.environment, constraints_file(wish.root, version), wish.extras)
+
+
+def _inherits(environment: Path) -> bool:
+    """Whether an environment sees the packages of the interpreter it was made with."""
+    settings = environment / "pyvenv.cfg"
+    text = settings.read_text(encoding="utf-8") if settings.is_file() else ""
+    return "include-system-site-packages = true" in text
 
 
 def _version_in(settings: Path) -> tuple[int, int]:

@@ -22,14 +22,12 @@ class TorchSource:
     Attributes:
         pin: Constraint that makes the installer take this very build, if one is known.
         extra_index: Index to look in beside the configured ones.
-        reused: The torch is there already and stays.
         gpu: The machine has a GPU, so GPU builds of other packages are taken too.
         says: One line that tells the person what was decided and why.
     """
 
     pin: str | None
     extra_index: str | None
-    reused: bool
     gpu: bool
     says: str
 
@@ -83,7 +81,7 @@ def reusable_torch(
     if found is None or not accepted.accepts(found[0]) or (gpu and not found[1]):
         return None
     version = found[0]
-    return TorchSource(f"torch=={version}", None, True, gpu, f"torch {version} is there; it stays.")
+    return TorchSource(f"torch=={version}", None, gpu, f"torch {version} is there; it stays.")
 
 
 def offered_versions(machine: Machine, python: str, index: str | None = None) -> list[str]:
@@ -120,23 +118,23 @@ def choose_torch(
     if gpu:
         plain = _pick(offered_versions(machine, python), accepted, cpu=False)
         pin = f"torch==={plain}" if plain else None  # `==` would also accept a `+cpu` build
-        return TorchSource(pin, None, False, True, "An NVIDIA driver is there: the CUDA build.")
+        return TorchSource(pin, None, True, "An NVIDIA driver is there: the CUDA build.")
     if machine.platform != "linux":
-        return TorchSource(None, None, False, False, "The normal torch is the CPU build here.")
+        return TorchSource(None, None, False, "The normal torch is the CPU build here.")
     configured = _pick(offered_versions(machine, python), accepted, cpu=True)
     if configured:
         says = f"No NVIDIA driver: the CPU build {configured}, as pip's configuration offers it."
-        return TorchSource(f"torch=={configured}", None, False, False, says)
+        return TorchSource(f"torch=={configured}", None, False, says)
     if machine.answers(f"{CPU_INDEX}/torch/", PROBE_SECONDS, certificates):
         version = _pick(offered_versions(machine, python, CPU_INDEX), accepted, cpu=True)
         if version:
             says = f"No NVIDIA driver: the CPU build {version} from PyTorch's CPU index."
-            return TorchSource(f"torch=={version}", CPU_INDEX, False, False, says)
+            return TorchSource(f"torch=={version}", CPU_INDEX, False, says)
     says = (
         "No NVIDIA driver, but no CPU build of torch is offered here and PyTorch's CPU index does "
         "not answer: about 2.7 GB will be downloaded."
     )
-    return TorchSource(None, None, False, False, says)
+    return TorchSource(None, None, False, says)
 
 
 def _pick(versions: list[str], accepted: TorchRange, *, cpu: bool) -> str | None:

@@ -70,8 +70,12 @@ class FakeMachine(Machine):
             folder = Path(command[-1])
             (folder / "bin").mkdir(parents=True)
             (folder / "bin" / "python").touch()
-            (folder / "pyvenv.cfg").write_text("version = 3.11.7\n")
-            if "--system-site-packages" in command and self.inherits:
+            inherits = "--system-site-packages" in command
+            (folder / "pyvenv.cfg").write_text(
+                "version = 3.11.7\n"
+                f"include-system-site-packages = {'true' if inherits else 'false'}\n"
+            )
+            if inherits and self.inherits:
                 self.torches[str(folder / "bin" / "python")] = self.torches[command[0]]
             return Answer(0, "")
         return Answer(127, "")
@@ -223,8 +227,10 @@ class TestReuse:
         (project / ".venv" / "bin").mkdir(parents=True)
         (project / ".venv" / "pyvenv.cfg").write_text("version = 3.11.7\n")
         machine = FakeMachine(torches={wish.python: "torch 2.12.0+cpu -"}, offered="2.13.0+cpu")
+        machine.uv = "/bin/uv"
         set_up(wish, machine)
         assert "torch==2.12.0+cpu" in _constraints(project)
+        assert machine.worked[0][0] == "/bin/uv"  # it sees this torch
 
 
 class TestGpu:

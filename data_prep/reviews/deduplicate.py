@@ -17,8 +17,10 @@ def first_occurrence(index: pl.DataFrame) -> pl.DataFrame:
     Returns:
         Columns `review_id` and `first_id`, sorted by `review_id`, only for the repeated rows.
     """
-    timed = index.filter(pl.col("timestamp_s").is_not_null())
     same = ["user", "item", "timestamp_s", "text"]
+    # one number per row finds the few candidates in little memory; they are then compared whole
+    alike = index.select(pl.struct(same).hash(seed=1).is_duplicated()).to_series()
+    timed = index.filter(alike & index["timestamp_s"].is_not_null())
     firsts = timed.unique(subset=same, keep="first", maintain_order=True)
     if firsts.height == timed.height:
         return pl.DataFrame(schema={"review_id": pl.Int64(), "first_id": pl.Int64()})

@@ -8,7 +8,7 @@ from data_prep.schema import ITEM_TEXTS
 
 LONGEST_TEXT = 800
 REVIEWS_PER_ITEM = 12
-LONGEST_QUOTE = 1000
+LONGEST_QUOTE = 300
 _FIRST_SENTENCE = r"(?s)^(.*?[.!?])(?:\s|$)"
 
 
@@ -36,22 +36,27 @@ def metadata_text(
     return text[:LONGEST_TEXT].rsplit(" ", 1)[0]
 
 
+def quotable() -> list[pl.Expr]:
+    """What an item's text may quote of a review: its headline and its first sentence, cut short."""
+    body = pl.col("text").str.slice(0, LONGEST_QUOTE).str.strip_chars()
+    opening = pl.coalesce(body.str.extract(_FIRST_SENTENCE), body)
+    return [pl.col("summary").str.slice(0, LONGEST_QUOTE), opening.alias("opening")]
+
+
 def review_texts(quotes: pl.DataFrame) -> pl.DataFrame:
     """What training reviews say of items: their headlines, then their first sentences.
 
     Args:
-        quotes: Columns `item_id`, `summary`, `text`, in the order in which they are used.
+        quotes: Columns `item_id`, `summary`, `opening`, in the order in which they are used.
 
     Returns:
         Columns `item_id` and `said`, at most 800 characters; no row where the reviews are empty.
     """
-    opening = pl.col("text").str.strip_chars().str.slice(0, LONGEST_QUOTE)
-    opening = pl.coalesce(opening.str.extract(_FIRST_SENTENCE), opening)
     numbered = quotes.with_row_index("order")
     parts = pl.concat(
         [
             numbered.select("item_id", pl.lit(0).alias("kind"), "order", said="summary"),
-            numbered.select("item_id", pl.lit(1).alias("kind"), "order", said=opening),
+            numbered.select("item_id", pl.lit(1).alias("kind"), "order", said="opening"),
         ]
     )
     tidy = pl.col("said").str.replace_all(r"\s+", " ").str.strip_chars()
@@ -97,7 +102,7 @@ def item_texts(items: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         items: The table `items`.
-        quotes: Columns `item_id`, `summary`, `text` of training reviews, in the order of use.
+        quotes: Columns `item_id`, `summary`, `opening` of training reviews, in the order of use.
 
     Returns:
         One row per item: its metadata, else its training reviews, else null.

@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.reviews.core import k_core
 from data_prep.reviews.deduplicate import first_occurrence
-from data_prep.reviews.item_texts import LONGEST_QUOTE, item_texts, quoted_reviews
+from data_prep.reviews.item_texts import item_texts, quotable, quoted_reviews
 from data_prep.reviews.raw_review import RAW_ITEMS
 from data_prep.reviews.rejects import Rejects
 from data_prep.reviews.splits import GlobalTime, LeaveLastOut, Split
@@ -260,10 +260,8 @@ class _Work:
 
         def frames() -> Iterator[pl.DataFrame]:
             for frame in in_order(self.spool, numbered, self.partitions):
-                said = frame.select(
-                    "review_id", "summary", pl.col("text").str.slice(0, LONGEST_QUOTE)
-                )
-                quoted.append(said.join(quotes.select("review_id"), on="review_id", how="semi"))
+                chosen = frame.join(quotes.select("review_id"), on="review_id", how="semi")
+                quoted.append(chosen.select("review_id", *quotable()))
                 yield frame.select(INTERACTIONS.polars.names())
 
         self.writer.write_stream(INTERACTIONS, frames())

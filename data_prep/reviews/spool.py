@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-PARTITION_BYTES = 64 << 20
+PARTITION_BYTES = 32 << 20
 PARTS_AT_ONCE = 4
 
 

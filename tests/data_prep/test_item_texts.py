@@ -6,6 +6,7 @@ from data_prep.reviews.item_texts import (
     LONGEST_TEXT,
     item_texts,
     metadata_text,
+    quotable,
     quoted_reviews,
     review_texts,
 )
@@ -37,17 +38,17 @@ def test_reviews_give_headlines_then_first_sentences_once_each() -> None:
             "text": ["One.  Two. Three", "It costs 5.99 here", "One. Other", "", None],
         }
     )
-    assert review_texts(quotes).rows() == [
+    assert review_texts(quotes.select("item_id", *quotable())).rows() == [
         (0, "It works!"),
         (1, "Good. One. It costs 5.99 here."),
     ]
 
 
 def test_review_texts_are_cut_at_a_word() -> None:
-    quotes = pl.DataFrame({"item_id": [0], "summary": ["word " * 400], "text": [None]})
-    [(_, text)] = review_texts(quotes.cast({"text": pl.String()})).rows()
+    quotes = pl.DataFrame({"item_id": [0] * 90, "summary": [f"word {n}" for n in range(90)]})
+    [(_, text)] = review_texts(quotes.with_columns(opening=pl.lit("A tail"))).rows()
     assert len(text) <= LONGEST_TEXT
-    assert text.endswith("word")
+    assert text.endswith(".")
 
 
 def test_quotes_are_the_first_training_reviews_in_time_then_file_order() -> None:
@@ -77,8 +78,8 @@ def test_metadata_come_first_then_reviews_then_nothing() -> None:
         schema=ITEMS.polars,
     )
     quotes = pl.DataFrame(
-        {"item_id": [0, 1], "summary": ["x", "y"], "text": ["x", "y"]},
-        schema={"item_id": pl.Int32(), "summary": pl.String(), "text": pl.String()},
+        {"item_id": [0, 1], "summary": ["x", "y"], "opening": ["x", "y"]},
+        schema={"item_id": pl.Int32(), "summary": pl.String(), "opening": pl.String()},
     )
     table = ITEM_TEXTS.conform(item_texts(items, quotes))
     assert table.rows() == [(0, "T.", "metadata"), (1, "y.", "training_reviews"), (2, None, "none")]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -93,13 +94,18 @@ class FolderCheckpoints(CheckpointIO):
         """Everything a checkpoint holds; pickled objects are refused whatever is asked for.
 
         Raises:
-            ArtifactMismatch: If the folder is damaged or no checkpoint.
+            ArtifactMismatch: If the folder is damaged, no checkpoint, or holds pickled objects.
             InputError: If the path is a URL.
         """
         source = read_artifact(local_folder(path), kind=KIND)
-        state = torch.load(
-            source.file(TRAINING_STATE), map_location=map_location or "cpu", weights_only=True
-        )
+        path = source.file(TRAINING_STATE)
+        try:
+            state = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise ArtifactMismatch(
+                f"{path} holds objects that are not plain numbers, texts and tensors; it was not "
+                "written by this program and is not loaded."
+            ) from error
         return state | {"state_dict": weights_of(source)}
 
     def remove_checkpoint(self, path: str | Path) -> None:

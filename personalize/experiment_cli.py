@@ -194,7 +194,14 @@ def run_experiment(experiment: Experiment, options: FrontOptions, *, stage: str)
     if cli.trainer.is_global_zero:
         kept = cli.trainer.checkpoint_callbacks
         best = next(callback for callback in kept if isinstance(callback, RunCheckpoints))
-        cli.run.end({"epochs": cli.trainer.current_epoch, best.monitor: best.best_value})
+        loop = cli.trainer.fit_loop
+        cli.run.end(
+            {
+                "epochs": loop.epoch_progress.current.processed,
+                "batches": loop.total_batch_idx + 1,
+                best.monitor: best.best_value,
+            }
+        )
         sys.stderr.write(f"{cli.run.path}: {_summary(cli.run.finished or {})}\n")
     return 0
 

@@ -91,7 +91,7 @@ def batch_tensors(batch: object) -> dict[str, Tensor]:
     else:
         items = dict(batch) if isinstance(batch, Mapping) else {}
     return {
-        name: value.detach().cpu().contiguous()
+        name: value.detach().cpu().clone().contiguous()
         for name, value in items.items()
         if isinstance(value, Tensor)
     }

@@ -35,3 +35,13 @@ class Catalogue:
     def text_width(self) -> int:
         """Length of a text vector."""
         return self.text_vectors.shape[1]
+
+
+def catalogue_sizes(catalogue: Catalogue) -> dict[str, int | list[int]]:
+    """The sizes a network depends on: items, codes of each level, texts and width of a vector."""
+    return {
+        "item_count": catalogue.item_count,
+        "level_sizes": list(catalogue.level_sizes),
+        "text_count": catalogue.text_vectors.shape[0],
+        "text_width": catalogue.text_width,
+    }

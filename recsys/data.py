@@ -189,6 +189,17 @@ class InteractionDataModule(L.LightningDataModule):
             share=self._share(),
         )
 
+    def every_training_row(self) -> StatefulLoader[HistoryBatch]:
+        """Every training row once, in the order of the table, for a look before training."""
+        return StatefulLoader(
+            self.training_rows.lengths,
+            lambda rows, epoch: self._batch(
+                self.training_rows, rows, self._training_policies, epoch
+            ),
+            batch_size=self._evaluation_batch_size,
+            pool_batches=0,
+        )
+
     def val_dataloader(self) -> StatefulLoader[HistoryBatch]:
         """One row per validation interaction that has a past, in the order of the table."""
         return self._evaluation_loader("validation")

@@ -170,21 +170,11 @@ def link_data(parser: "LightningArgumentParser") -> None:
 
 def documents(data: "InteractionDataModule") -> dict[str, Any]:
     """What a reader of the weights must know: sizes of the catalogue, and the codec if any."""
-    found: dict[str, Any] = {"catalogue": catalogue_sizes(data)}
+    from data_prep.artifact import read_artifact
+    from recsys.catalogue import catalogue_sizes
+
+    found: dict[str, Any] = {"catalogue": catalogue_sizes(data.catalogue)}
     semantic_ids = data.input_paths().get("semantic_ids")
     if semantic_ids is not None:
-        from data_prep.artifact import read_artifact
-
         found["codec"] = read_artifact(semantic_ids, kind="semantic_ids").json("codec")
     return found
-
-
-def catalogue_sizes(data: "InteractionDataModule") -> dict[str, Any]:
-    """Number of items and texts, sizes of the levels, width of a text vector."""
-    catalogue = data.catalogue
-    return {
-        "item_count": catalogue.item_count,
-        "level_sizes": list(catalogue.level_sizes),
-        "text_count": catalogue.text_vectors.shape[0],
-        "text_width": catalogue.text_width,
-    }

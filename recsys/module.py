@@ -1,6 +1,7 @@
 """Training and validation of any recommender, counting ones included."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class RecommenderModule(L.LightningModule):
         if self.counts_only:
             return []
         optimizer = self._optimizer(self.recommender.parameters())
-        total_steps = float(self.trainer.estimated_stepping_batches)
+        total_steps = planned_steps(self.trainer)
 
         def share(step: int) -> float:
             return warm_up_cosine(
@@ -109,6 +110,23 @@ class RecommenderModule(L.LightningModule):
                     "A recommender that counts is trained by one process; pass --trainer.devices 1."
                 )
             self.trainer.fit_loop.max_epochs = 1
+        if self.recommender.surveys:
+            data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            self.recommender.survey(data.every_training_row())
+
+    def on_train_start(self) -> None:
+        """Let the configured optimizer settings win over those of a checkpoint that was loaded."""
+        for optimizer, scheduler in zip(
+            self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True
+        ):
+            schedule = scheduler.scheduler
+            if not isinstance(schedule, LambdaLR):
+                continue
+            for number, group in enumerate(optimizer.param_groups):
+                group.update(optimizer.defaults)
+                group["initial_lr"] = schedule.base_lrs[number] = optimizer.defaults["lr"]
+                factor = schedule.lr_lambdas[number](schedule.last_epoch)
+                group["lr"] = optimizer.defaults["lr"] * factor
 
     def on_train_batch_start(self, batch: HistoryBatch, batch_idx: int) -> None:
         """Seed the step, so that what is random in it does not depend on what ran before."""
@@ -163,6 +181,20 @@ class RecommenderModule(L.LightningModule):
         recall, ndcg = recall_at_k(ranks, hits, k=10), ndcg_at_k(ranks, hits, k=10)
         self.log(f"{stage}_recall10", recall.mean(), batch_size=rows, sync_dist=True)
         self.log(f"{stage}_ndcg10", ndcg.mean(), batch_size=rows, sync_dist=True, prog_bar=True)
+
+
+def planned_steps(trainer: L.Trainer) -> float:
+    """Optimizer steps of the whole run; infinite where no end is set.
+
+    Lightning's own `estimated_stepping_batches` opens the loaders before a checkpoint is restored,
+    and a loader that was opened then never gets its state back.
+    """
+    data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    batches, limit = len(data.train_dataloader()), trainer.limit_train_batches
+    used = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 0.0))
+    epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+    steps = math.ceil(used / trainer.accumulate_grad_batches) * epochs
+    return float(steps if trainer.max_steps == -1 else min(steps, trainer.max_steps))
 
 
 def last_targets(batch: HistoryBatch) -> Tensor:

@@ -1,0 +1,170 @@
+"""A trained recommender read back from its checkpoint, with the data it was trained on."""
+
+import importlib
+from argparse import ArgumentError
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from data_prep.artifact import Artifact, read_artifact, read_manifest
+from data_prep.errors import ArtifactMismatch
+from personalize.checkpoint import KIND, find_checkpoint, weights_of
+from recsys.catalogue import Catalogue, catalogue_sizes
+from recsys.data import load_catalogue
+from recsys.recommender import Recommender
+
+DATA_OPTIONS = ("tables", "vectors", "preferences", "semantic_ids")
+
+
+@dataclass(frozen=True)
+class LoadedRecommender:
+    """A recommender and what it was trained with.
+
+    Attributes:
+        recommender: In evaluation mode, on the CPU.
+        catalogue: What it was built from.
+        folder: The checkpoint it comes from.
+        paths: Artifacts that were read, by the name of their option.
+        maximum_history: Newest steps of a history it was trained on.
+        trained_on_validation: Whether validation interactions were training rows.
+    """
+
+    recommender: Recommender
+    catalogue: Catalogue
+    folder: Path
+    paths: Mapping[str, Path]
+    maximum_history: int
+    trained_on_validation: bool
+
+    @property
+    def semantic_ids(self) -> Path | None:
+        """The semantic IDs that were read, if any."""
+        return self.paths.get("semantic_ids")
+
+
+def load_recommender(
+    checkpoint: Path,
+    *,
+    tables: Path | None = None,
+    vectors: Path | None = None,
+    semantic_ids: Path | None = None,
+) -> LoadedRecommender:
+    """The recommender of a checkpoint with its catalogue; paths default to those of the training.
+
+    Args:
+        checkpoint: A checkpoint, or a run whose best one is taken.
+        tables: Artifact `reviews` to use instead.
+        vectors: Artifact `vectors` to use instead.
+        semantic_ids: Artifact `semantic_ids` to use instead.
+
+    Raises:
+        InputError: If there is no checkpoint.
+        ArtifactMismatch: If an artifact is damaged, moved, or not the one trained on.
+    """
+    folder = find_checkpoint(checkpoint)
+    given = {"tables": tables, "vectors": vectors, "semantic_ids": semantic_ids}
+    paths = checkpoint_data_paths(folder) | {n: p for n, p in given.items() if p is not None}
+    _check_inputs(folder, paths)
+    catalogue = load_catalogue(paths["tables"], paths.get("vectors"), paths.get("semantic_ids"))
+    data = checkpoint_configuration(folder)["data"]
+    return LoadedRecommender(
+        recommender=build_recommender(folder, catalogue=catalogue),
+        catalogue=catalogue,
+        folder=folder,
+        paths=paths,
+        maximum_history=int(data.get("maximum_history", 20)),
+        trained_on_validation=bool(data.get("train_on_validation", False)),
+    )
+
+
+def build_recommender(checkpoint: Path, *, catalogue: Catalogue) -> Recommender:
+    """The recommender of a checkpoint, for a catalogue of the same sizes.
+
+    Args:
+        checkpoint: A checkpoint, or a run whose best one is taken.
+        catalogue: Items of the same number, levels of the same sizes, vectors of the same width.
+
+    Raises:
+        ArtifactMismatch: If the catalogue has other sizes, or the class is gone or has changed.
+    """
+    folder = find_checkpoint(checkpoint)
+    source = read_artifact(folder, kind=KIND)
+    _check_sizes(source, catalogue)
+    recommender = _built(source, catalogue)
+    prefix = "recommender."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights_of(source).items()
+        if name.startswith(prefix)
+    }
+    try:
+        recommender.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ArtifactMismatch(
+            f"{folder} does not fit {type(recommender).__name__} of this version: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    return recommender.eval()
+
+
+def checkpoint_configuration(checkpoint: Path) -> Mapping[str, Any]:
+    """The configuration a checkpoint was trained with."""
+    return read_manifest(find_checkpoint(checkpoint)).configuration
+
+
+def checkpoint_data_paths(checkpoint: Path) -> dict[str, Path]:
+    """Artifacts a checkpoint was trained on, by the name of their option."""
+    data = checkpoint_configuration(checkpoint)["data"]
+    return {name: Path(data[name]) for name in DATA_OPTIONS if data.get(name)}
+
+
+def _check_inputs(folder: Path, paths: Mapping[str, Path]) -> None:
+    """Other vectors or codes make other numbers; the weights would answer nonsense."""
+    trained_on = read_manifest(folder).inputs
+    for name in ("vectors", "semantic_ids"):
+        if name in trained_on and name in paths:
+            found = read_manifest(paths[name]).content_hash
+            if found != trained_on[name]:
+                raise ArtifactMismatch(
+                    f"{paths[name]} is not the {name} artifact {folder} was trained on; pass that "
+                    "one or train again."
+                )
+
+
+def _check_sizes(source: Artifact, catalogue: Catalogue) -> None:
+    expected, found = source.json("catalogue"), catalogue_sizes(catalogue)
+    for name, value in expected.items():
+        if found[name] != value:
+            raise ArtifactMismatch(
+                f"{source.folder} was trained with {name.replace('_', ' ')} {value}, this "
+                f"catalogue has {found[name]}; pass the artifacts it was trained on."
+            )
+
+
+def _built(source: Artifact, catalogue: Catalogue) -> Recommender:
+    """The recommender its configuration names, with fresh weights."""
+    chosen = source.manifest.configuration["model"]["recommender"]
+    class_path = str(chosen.get("class_path", ""))
+    module, _, name = class_path.rpartition(".")
+    try:
+        built_class = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ArtifactMismatch(
+            f"{source.folder} was trained with {class_path}, which is not here: {error}."
+        ) from error
+    if not (isinstance(built_class, type) and issubclass(built_class, Recommender)):
+        raise ArtifactMismatch(f"{source.folder} names {class_path}, which is no Recommender.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(built_class, "given", skip={"catalogue"}, instantiate=False)
+    try:
+        parsed = parser.parse_object({"given": chosen.get("init_args") or {}})
+    except ArgumentError as error:
+        raise ArtifactMismatch(
+            f"{source.folder} has options that {class_path} of this version does not take: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    given = parser.instantiate_classes(parsed).get("given") or {}
+    return built_class(catalogue, **dict(vars(given) if given else {}))

@@ -45,6 +45,59 @@ def _benchmark_options(parser: argparse.ArgumentParser) -> None:
     add_output_options(parser, "the benchmark")
 
 
+def _tokenize_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--vectors", type=Path, required=True, help="artifact of personalize encode")
+    add(
+        "--tables",
+        type=Path,
+        help="artifact of data-prep; names the items, for a code file and for recsys assign",
+    )
+    add(
+        "--quantizer",
+        choices=("residual-kmeans", "imported"),
+        default="residual-kmeans",
+        help="how codes are made (default: %(default)s)",
+    )
+    add("--levels", type=int, default=3, help="levels before collisions are resolved (default: 3)")
+    add(
+        "--codes",
+        type=int,
+        help="codes at each level (default: by the number of items, 256 from about 4,100 on)",
+    )
+    add("--seed", type=int, default=0, help="seed of the quantizer (default: 0)")
+    add("--codes-file", type=Path, help="JSON, Parquet or CSV of codes (imported)")
+    add(
+        "--collisions",
+        choices=("digit", "move"),
+        default="digit",
+        help="items with the same codes: add one more digit, or move the last one to a free code",
+    )
+    add(
+        "--collision-size",
+        type=int,
+        help="codes of the added digit (default: twice the largest bucket, so that items that "
+        "come later find room)",
+    )
+    add_output_options(parser, "the semantic IDs")
+
+
+_TOKENIZE = Command(
+    "tokenize",
+    "give every item a semantic ID, and say how good the IDs are",
+    "recsys.semantic_id.tokenize:run",
+    _tokenize_options,
+    """Give every item a semantic ID: a few codes that similar items share.
+
+A table of quality comes before any training: codes in use, collisions, branching.
+
+example:
+  recsys tokenize --vectors runs/vectors --tables runs/tables --out runs/semantic_ids
+  recsys tokenize --vectors runs/vectors --tables runs/tables --out runs/published \\
+      --quantizer imported --codes-file codes.json --collisions move""",
+)
+
+
 _BENCHMARK = Command(
     "benchmark",
     "write every question of every evaluation axis before a model is asked",
@@ -70,7 +123,7 @@ _VALIDATE = Command(
 )
 _TEST = Command("test", "rank the test rows with a checkpoint", "recsys.fit:test", passthrough=True)
 
-COMMANDS: tuple[Command, ...] = (_BENCHMARK, _FIT, _VALIDATE, _TEST)
+COMMANDS: tuple[Command, ...] = (_TOKENIZE, _BENCHMARK, _FIT, _VALIDATE, _TEST)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """The codec: the one place that knows levels, offsets, special tokens and item <-> codes."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,7 +31,8 @@ class SemanticIdCodec:
         level_sizes: Number of codes at each level.
 
     Raises:
-        ValueError: If the sizes do not fit the codes, a code is out of range, or an ID repeats.
+        ValueError: If the sizes do not fit the codes, a code is out of range, an ID repeats, or
+            there are too many possible IDs to number.
     """
 
     item_codes: Int[Tensor, "item level"]
@@ -46,6 +48,10 @@ class SemanticIdCodec:
         sizes = torch.tensor(self.level_sizes, device=self.item_codes.device)
         if bool(((self.item_codes < 0) | (self.item_codes >= sizes)).any()):
             raise ValueError("item_codes must lie between 0 and their level's size minus 1.")
+        if math.prod(self.level_sizes) >= 2**63:
+            raise ValueError(
+                f"level_sizes {self.level_sizes} make more IDs than 63 bits can number."
+            )
         if torch.unique(self.item_codes, dim=0).shape[0] != self.item_codes.shape[0]:
             raise ValueError("item_codes must be distinct; add a collision digit first.")
 
@@ -129,7 +135,7 @@ class SemanticIdCodec:
         return keys, order
 
     def _keys(self, codes: Int[Tensor, "*shape level"]) -> Int[Tensor, "*shape"]:
-        """Each semantic ID as one number; 63 bits hold every practical choice of sizes."""
+        """Each semantic ID as one number below 2**63."""
         key = torch.zeros_like(codes[..., 0])
         for level, size in enumerate(self.level_sizes):
             key = key * size + codes[..., level]
@@ -140,20 +146,23 @@ def with_collision_digit(
     codes: Int[Tensor, "item level"],
     level_sizes: tuple[int, ...],
     *,
+    collision_size: int | None = None,
     most_per_bucket: int = 256,
 ) -> SemanticIdCodec:
     """A codec whose IDs are made distinct by one more digit.
 
     Items with the same codes share a bucket; the digit counts them from 0 in the order of their
-    item ids. The digit's level is as large as the largest bucket.
+    item ids. Item ids follow the items' keys, so the digit does not depend on the order of a file.
 
     Args:
         codes: Codes of every item, possibly repeated.
         level_sizes: Number of codes at each level.
-        most_per_bucket: Largest bucket that is still accepted.
+        collision_size: Number of codes of the digit's level; None takes the largest bucket. More
+            leaves room for items that come later.
+        most_per_bucket: Largest bucket accepted where `collision_size` is None.
 
     Raises:
-        InputError: If a bucket holds more items than that.
+        InputError: If a bucket holds more items than the digit can tell apart.
 
     Source:
         TIGER (Rajput et al., 2023, arXiv:2305.05065), section 3.1; the overflow check is ours.
@@ -165,11 +174,51 @@ def with_collision_digit(
     digit = torch.empty_like(bucket)
     digit[order] = torch.arange(len(bucket), device=codes.device) - starts[bucket[order]]
     largest = int(counts.max()) if len(counts) else 1
-    if largest > most_per_bucket:
+    most = most_per_bucket if collision_size is None else collision_size
+    if largest > most:
         item = int(order[starts[counts.argmax()]])
         raise InputError(
             f"{largest} items share the codes {codes[item].tolist()}, more than the "
-            f"{most_per_bucket} one collision digit may tell apart; use more levels or more codes."
+            f"{most} one collision digit may tell apart; use more levels or more codes, "
+            "or a larger --collision-size."
         )
     full = torch.cat([codes, digit[:, None]], dim=1)
-    return SemanticIdCodec(full, (*level_sizes, largest))
+    return SemanticIdCodec(full, (*level_sizes, collision_size or largest))
+
+
+def with_moved_digit(
+    codes: Int[Tensor, "item level"], level_sizes: tuple[int, ...]
+) -> SemanticIdCodec:
+    """A codec whose IDs are made distinct by moving the last digit of items that collide.
+
+    No level is added. Of items with the same codes the one with the smallest item id keeps them;
+    each other one takes the nearest number that is free at the last level under the same prefix,
+    the smaller of two. Sensible where few items collide.
+
+    Args:
+        codes: Codes of every item, possibly repeated.
+        level_sizes: Number of codes at each level.
+
+    Raises:
+        InputError: If no number is free under a prefix.
+    """
+    rows = [tuple(row) for row in codes.tolist()]
+    taken, waiting = set(), []
+    for item, row in enumerate(rows):
+        (waiting.append(item) if row in taken else taken.add(row))
+    for item in waiting:
+        *prefix, last = rows[item]
+        free = (
+            digit
+            for digit in sorted(range(level_sizes[-1]), key=lambda d: (abs(d - last), d))
+            if (*prefix, digit) not in taken
+        )
+        digit = next(free, None)
+        if digit is None:
+            raise InputError(
+                f"More than {level_sizes[-1]} items share the codes {prefix}, so their last digit "
+                "cannot tell them apart; add a collision digit."
+            )
+        rows[item] = (*prefix, digit)
+        taken.add(rows[item])
+    return SemanticIdCodec(torch.tensor(rows, dtype=codes.dtype).view(codes.shape), level_sizes)

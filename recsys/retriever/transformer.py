@@ -1,7 +1,7 @@
 """A small encoder-decoder after T5, whose decoder reads one user for many beams at once."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -108,7 +108,7 @@ class FeedForward(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "*row model"]) -> Float[Tensor, "*row model"]:
         """The inputs plus what the layer adds."""
-        hidden = self.dropout(F.relu(self.rise(self.norm(inputs))))
+        hidden = self.dropout(F.relu(self.rise(self.norm(inputs)), inplace=True))
         return inputs + self.dropout(self.fall(hidden))
 
 
@@ -125,37 +125,47 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(size.dropout)
         self.heads = size.heads
 
-    def queries_keys_values(
-        self, inputs: Float[Tensor, "batch place model"]
-    ) -> tuple[
-        Float[Tensor, "batch head place head_width"],
-        Float[Tensor, "batch head place head_width"],
-        Float[Tensor, "batch head place head_width"],
-    ]:
-        """Projections of the normed inputs, one head after the other."""
-        projected = self.project(self.norm(inputs)).unflatten(-1, (3, self.heads, -1))
-        queries, keys, values = projected.permute(2, 0, 3, 1, 4)
-        return queries, keys, values
-
-    def attend(
-        self,
-        inputs: Float[Tensor, "batch place model"],
-        queries: Float[Tensor, "batch head place head_width"],
-        keys: Float[Tensor, "batch head key head_width"],
-        values: Float[Tensor, "batch head key head_width"],
-        bias: Float[Tensor, "#batch #head #place key"],
-    ) -> Float[Tensor, "batch place model"]:
-        """The inputs plus what the places attend to."""
-        dropout = self.dropout.p if self.training else 0.0
-        return inputs + self.dropout(self.out(_attention(queries, keys, values, bias, dropout)))
-
     def forward(
         self,
         inputs: Float[Tensor, "batch place model"],
         bias: Float[Tensor, "#batch #head #place place"],
     ) -> Float[Tensor, "batch place model"]:
         """The inputs plus what each place attends to among all places."""
-        return self.attend(inputs, *self.queries_keys_values(inputs), bias)
+        projected = self.project(self.norm(inputs)).unflatten(-1, (3, self.heads, -1))
+        queries, keys, values = projected.permute(2, 0, 3, 1, 4)
+        dropout = self.dropout.p if self.training else 0.0
+        return inputs + self.dropout(self.out(_attention(queries, keys, values, bias, dropout)))
+
+    def step(
+        self,
+        inputs: Float[Tensor, "batch beam model"],
+        written: list[Float[Tensor, "_ two_inner"]],
+        lineage: list[Int[Tensor, "batch beam"]],
+        bias: Float[Tensor, "head step"],
+    ) -> Float[Tensor, "batch beam model"]:
+        """The inputs plus what each beam attends to among its own past and itself.
+
+        A beam has at most as many keys as a semantic ID has levels, so keys are gathered step by
+        step and multiplied in place of a matrix product per beam.
+
+        Args:
+            inputs: The latest place of every beam.
+            written: Keys beside values of the places of each step; the present one is added.
+            lineage: For each past step and beam, the place it descends from.
+            bias: Position bias of each step, the present one last.
+        """
+        normed, inner = self.norm(inputs), self.out.in_features
+        queries = F.linear(normed, self.project.weight[:inner]).unflatten(-1, (self.heads, -1))
+        present = F.linear(normed, self.project.weight[inner:])
+        past = [_descended(places, line) for places, line in zip(written, lineage, strict=True)]
+        written.append(present.flatten(0, 1))
+        keys_values = [places.unflatten(-1, (2, self.heads, -1)) for places in (*past, present)]
+        scores = torch.stack([(queries * pair[..., 0, :, :]).sum(-1) for pair in keys_values], -1)
+        weights = (scores + bias).softmax(-1).to(queries.dtype)
+        read = keys_values[-1][..., 1, :, :] * weights[..., -1:]
+        for step, pair in enumerate(keys_values[:-1]):
+            read.addcmul_(pair[..., 1, :, :], weights[..., step : step + 1])
+        return inputs + self.out(read.flatten(2))
 
 
 class CrossAttention(nn.Module):
@@ -222,28 +232,22 @@ class Memory:
     """What a decoder keeps of one batch while it decodes.
 
     Keys and values of the encoder's output are computed once per user and never reordered: beams
-    are an axis of the queries. Keys and values of decoded codes are written once, one place per
-    beam and step, and never reordered either: `visible` says which places are a beam's own past.
+    are an axis of the queries. Keys and values of decoded codes stay where they were written; only
+    the table of who descends from whom is reordered.
 
     Attributes:
         keys: Keys of the encoder's output, per layer.
         values: Values of the encoder's output, per layer.
         bias: 0 at real tokens, a large negative number at padding.
-        past_keys: Keys of all places decoded so far, per layer.
-        past_values: Values of all places decoded so far, per layer.
-        past_steps: The step at which each place was decoded.
-        visible: Which places each beam descends from.
-        step: Number of steps decoded.
+        written: Keys beside values of decoded places, per layer and step.
+        lineage: For each step decoded and each beam, the place it descends from.
     """
 
     keys: Float[Tensor, "layer batch head token head_width"]
     values: Float[Tensor, "layer batch head token head_width"]
     bias: Float[Tensor, "batch 1 1 token"]
-    past_keys: list[Float[Tensor, "batch head place head_width"]] = field(default_factory=list)
-    past_values: list[Float[Tensor, "batch head place head_width"]] = field(default_factory=list)
-    past_steps: Int[Tensor, " place"] | None = None
-    visible: Bool[Tensor, "batch beam place"] | None = None
-    step: int = 0
+    written: list[list[Float[Tensor, "_ two_inner"]]]
+    lineage: list[Int[Tensor, "batch beam"]]
 
 
 class Decoder(nn.Module):
@@ -268,7 +272,8 @@ class Decoder(nn.Module):
         """Keys and values of the encoder's output for all layers, from one product."""
         projected = self.memory(encoded).unflatten(-1, (self.layers, 2, self.heads, -1))
         keys, values = projected.permute(3, 2, 0, 4, 1, 5)
-        return Memory(keys, values, attention_bias(mask).to(keys.dtype))
+        written: list[list[Tensor]] = [[] for _ in range(self.layers)]
+        return Memory(keys, values, attention_bias(mask).to(keys.dtype), written, [])
 
     def forward(
         self, inputs: Float[Tensor, "batch place model"], memory: Memory
@@ -296,20 +301,16 @@ class Decoder(nn.Module):
             memory: From `prepare`; changed in place.
             parents: The beam of the step before that each beam continues.
         """
-        bias = self._descend(inputs, memory, parents)
+        memory.lineage = [line.gather(1, parents) for line in memory.lineage]
+        steps = torch.arange(len(memory.lineage) + 1, device=inputs.device)
+        bias = self.positions(steps[-1:], steps)[0, :, 0]
         hidden = inputs
-        for layer in range(self.layers):
+        for layer, written in enumerate(memory.written):
             attention = cast(SelfAttention, self.attention[layer])
-            queries, keys, values = attention.queries_keys_values(hidden)
-            if len(memory.past_keys) > layer:
-                keys = torch.cat((memory.past_keys[layer], keys), dim=2)
-                values = torch.cat((memory.past_values[layer], values), dim=2)
-                memory.past_keys[layer], memory.past_values[layer] = keys, values
-            else:
-                memory.past_keys.append(keys)
-                memory.past_values.append(values)
-            hidden = attention.attend(hidden, queries, keys, values, bias)
+            hidden = attention.step(hidden, written, memory.lineage, bias)
             hidden = self._read_memory(layer, hidden, memory)
+        places = torch.arange(parents.numel(), device=inputs.device)
+        memory.lineage.append(places.view(parents.shape))
         return self.norm(hidden)
 
     def _read_memory(
@@ -317,25 +318,6 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "batch place model"]:
         hidden = self.cross[layer](hidden, memory.keys[layer], memory.values[layer], memory.bias)
         return self.feedforward[layer](hidden)
-
-    def _descend(
-        self,
-        inputs: Float[Tensor, "batch beam model"],
-        memory: Memory,
-        parents: Int[Tensor, "batch beam"],
-    ) -> Float[Tensor, "batch head beam place"]:
-        """Add the new places to the memory's table of descent; position bias where it is true."""
-        rows, beams = parents.shape
-        visible = torch.eye(beams, dtype=torch.bool, device=inputs.device).expand(rows, -1, -1)
-        steps = torch.full((beams,), memory.step, dtype=torch.long, device=inputs.device)
-        now = steps[:1]
-        if memory.visible is not None and memory.past_steps is not None:
-            row = torch.arange(rows, device=inputs.device).unsqueeze(1)
-            visible = torch.cat((memory.visible[row, parents], visible), dim=2)
-            steps = torch.cat((memory.past_steps, steps))
-        memory.visible, memory.past_steps = visible, steps
-        memory.step += 1
-        return torch.where(visible.unsqueeze(1), self.positions(now, steps), MASKED)
 
 
 def attention_bias(mask: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch 1 1 token"]:
@@ -355,6 +337,15 @@ def _attention(
         queries, keys, values, attn_mask=bias.to(queries.dtype), dropout_p=dropout, scale=1.0
     )
     return read.transpose(1, 2).flatten(2)
+
+
+def _descended(
+    places: Float[Tensor, "place two_inner"], line: Int[Tensor, "batch beam"]
+) -> Float[Tensor, "batch _ two_inner"]:
+    """The place of one past step that each beam descends from."""
+    if places.shape[0] == line.shape[0]:  # the first step has one place per row
+        return places.unsqueeze(1)
+    return places.index_select(0, line.flatten()).unflatten(0, line.shape)
 
 
 def _linear(width_in: int, width_out: int, *, std: float) -> nn.Linear:

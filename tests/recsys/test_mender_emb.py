@@ -165,7 +165,7 @@ def test_training_lowers_the_loss():
         loss = model.loss(batch)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     unused = [name for name, p in model.named_parameters() if p.grad is None]
     assert unused == []

@@ -70,7 +70,7 @@ def test_training_lowers_the_loss_and_uses_every_weight(tied):
         loss = model.loss(batch)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert all(p.grad is not None for p in model.parameters())
     with torch.no_grad():

@@ -65,8 +65,10 @@ class Model:
 MODELS = (
     Model("popularity"),
     Model("markov"),
+    Model("cooccurrence"),
     Model("sasrec"),
     Model("tiger", reads_codes=True),
+    Model("causal", reads_preferences=True, reads_codes=True),
     Model("mender_emb", reads_preferences=True, reads_codes=True),
 )
 
@@ -198,7 +200,7 @@ def _fit(model: Model, made: Sequence[Step], run: Path, *, tiny: bool) -> Step:
     for option, path in inputs.items():
         words += [option, str(path)]
     if tiny:
-        words += ["--trainer.max_steps", "20"]
+        words += ["--trainer.max_epochs", "2"]
     words += ["--run-folder", str(run)]
     return Step(f"Train {model.name}.", tuple(words), run, (config, *inputs.values()))
 

@@ -25,7 +25,15 @@ if words[0] == "report":
                        {{"model": "mender_emb", "ndcg@10": 0.1234567}}]}}))
 """
 
-PATH = ["town", "extract", "encode", "tokenize", "benchmark", *["fit", "predict"] * 5, "report"]
+PATH = [
+    "town",
+    "extract",
+    "encode",
+    "tokenize",
+    "benchmark",
+    *["fit", "predict"] * len(demo.MODELS),
+    "report",
+]
 
 
 class Stage:

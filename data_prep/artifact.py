@@ -224,10 +224,11 @@ def create_artifact(
         temporary.chmod(0o755)
         _replace(temporary, destination)
     except OSError as error:
-        if error.errno is None:
+        reason = error.strerror or str(error)  # Polars tells the number only in its message
+        if error.errno is None and "os error" not in reason:
             raise
         raise InputError(
-            f"Cannot write {destination}: {error.strerror}; free space or choose another --out."
+            f"Cannot write {destination}: {reason}; free space or choose another --out."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

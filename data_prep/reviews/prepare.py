@@ -192,6 +192,7 @@ class _Work:
     def _read(self) -> pl.DataFrame:
         found = []
         for frame in track(self.source.reviews(self.rejects), "reading blocks"):
+            self.rejects.stop_early(self.kept.max_rejected_share, "reviews")
             self.spool.append(frame)
             found.append(
                 frame.select(

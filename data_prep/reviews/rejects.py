@@ -8,6 +8,7 @@ from data_prep.errors import InputError
 from data_prep.schema import REJECTED
 
 EXCERPT_CHARACTERS = 160
+EVIDENTLY_WRONG = 10_000
 
 
 def printable_excerpt(raw: bytes | str) -> str:
@@ -63,6 +64,15 @@ class Rejects:
                 f"that is allowed; the first is {file} line {line}: {reason}. "
                 "Mend the file or raise --max-rejected-share."
             )
+
+    def stop_early(self, limit: float, what: str) -> None:
+        """Stop in the middle of a long file that is evidently not what it should be.
+
+        Raises:
+            InputError: If thousands of rows were refused, ten times more than the share allows.
+        """
+        if len(self.rows) > EVIDENTLY_WRONG and len(self.rows) > 10 * limit * self.read:
+            self.check_share(limit, f"{what} read so far")
 
     def frame(self) -> pl.DataFrame:
         """The refused rows as a table; a repeated remark appears once."""

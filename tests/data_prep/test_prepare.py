@@ -295,6 +295,28 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(tmp_path: Path, case: 
     assert hashes(tmp_path, arguments, 1) == hashes(tmp_path, arguments, 2)
 
 
+@pytest.mark.parametrize("file_bytes", [2_000, 60_000])
+def test_a_full_disk_is_one_sentence_and_the_old_artifact_stays(
+    tmp_path: Path, file_bytes: int
+) -> None:
+    path = write_lines(tmp_path / "r.json", reviews(users=200, items=40, each=8))
+    before = prepared(tmp_path, "--reviews", str(path), "--core", "0").content_hash
+    program = (
+        "import resource, sys; from data_prep.__main__ import main; import polars;"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}));"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    options = ["--reviews", str(path), "--out", str(tmp_path / "tables"), "--overwrite"]
+    command = [sys.executable, "-c", program, "amazon14", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Cannot write" in done.stderr
+    assert "free space or choose another --out" in done.stderr
+    assert read_artifact(tmp_path / "tables", kind="reviews").content_hash == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "tables"]
+
+
 def test_partitions_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_lines(tmp_path / "r.json", reviews(users=40))
     whole = prepared(tmp_path, "--reviews", str(path))

@@ -31,7 +31,7 @@ class CooccurrenceSettings:
     backward: float = 0.5
     popularity_power: float = 0.5
     recency: float = 0.6
-    smoothing: float = 1.0
+    smoothing: float = 3.0
     maximum_lag: int = 20
 
     def __post_init__(self) -> None:
@@ -132,19 +132,21 @@ class CooccurrencePrior(nn.Module):
         total = near.sum(1, keepdim=True) + self.settings.smoothing
         return ((near + self.settings.smoothing * self.popularity) / total).log()
 
-    def get_extra_state(self) -> dict[str, Tensor]:
-        """The matrix as coordinates and values, and how often each item was met."""
-        coordinates = self.matrix.coalesce()
-        return {
-            "indices": coordinates.indices().cpu(),
-            "values": coordinates.values().cpu(),
-            "counts": self._counts,
-        }
+    def get_extra_state(self) -> Float[Tensor, " number"]:
+        """How often each item was met, then rows, columns and values of the matrix, end to end.
 
-    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        One tensor, because a checkpoint holds tensors only. The counts and places are whole
+        numbers below 2**53, which a double holds exactly.
+        """
+        matrix = self.matrix.coalesce()
+        parts = [self._counts, *matrix.indices(), matrix.values()]
+        return torch.cat([part.cpu().double() for part in parts])
+
+    def set_extra_state(self, state: Float[Tensor, " number"]) -> None:
         """Take over a prior that was counted before."""
-        self._counts = state["counts"]
-        self._set_matrix(state["indices"], state["values"])
+        counts, pairs = state[: self.item_count], state[self.item_count :].view(3, -1)
+        self._counts = counts.long()
+        self._set_matrix(pairs[:2].long(), pairs[2])
 
     def _set_matrix(self, indices: Int[Tensor, "two pair"], values: Float[Tensor, " pair"]) -> None:
         """Hold `M` transposed (a row per following item) and the smoothed popularity."""

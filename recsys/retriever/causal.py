@@ -36,7 +36,7 @@ class Ranking:
         guidance: Weight of what preferences change: 1 is the model as trained, 0 ignores them.
     """
 
-    prior: float = 0.5
+    prior: float = 0.7
     codes: float = 1.0
     search: BeamSearch | None = None
     guidance: float = 1.0

@@ -107,6 +107,11 @@ class CueCount:
     complaint: int
     negations: int
 
+    @property
+    def any_opinion(self) -> bool:
+        """Whether any word of an aspect, of praise or of complaint was there."""
+        return bool(self.aspects or self.praise or self.complaint)
+
 
 class Cues:
     """Finds the words of an aspect list in a text: one dictionary look-up per word."""
@@ -127,7 +132,18 @@ class Cues:
     def count(self, text: str) -> CueCount:
         """The cue words of one clause; a word soon after a negation counts as its opposite."""
         found = list(self._occurrences(text))
-        negations = [occurrence.after for occurrence in found if occurrence.mark.kind == "negation"]
+        inside = {  # "cannot stand" is a complaint, its "cannot" turns nothing round
+            (place, occurrence.part)
+            for occurrence in found
+            if occurrence.mark.kind != "negation"
+            for place in range(occurrence.place, occurrence.after[0])
+        }
+        negations = [
+            occurrence.after
+            for occurrence in found
+            if occurrence.mark.kind == "negation"
+            and (occurrence.place, occurrence.part) not in inside
+        ]
         aspects: set[str] = set()
         signs: dict[str, int] = {}
         counts = {"praise": 0, "complaint": 0}

@@ -1,5 +1,6 @@
 """Orchestration of `personalize extract`: tables in, preferences position by position out."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.schema import INTERACTIONS, ITEM_TEXTS, ITEMS, PREFERENCES, REJECTED
 from personalize.preferences.aggregate import AggregationSettings, ReadReview, snapshots
+from personalize.preferences.answer_cache import AnswerCache
 from personalize.preferences.aspects import AspectList, read_aspects
 from personalize.preferences.extractive import ExtractiveExtractor
 from personalize.preferences.extractor import Extractor, Review, ReviewOpinions
@@ -77,6 +79,7 @@ def run(
     if most < 1:
         raise InputError(f"--most must be at least 1, got {most}.")
     options = ModelOptions(**model_options)  # type: ignore[arg-type]
+    check_options(extractor, options)
     artifact = read_artifact(tables, kind="reviews")
     listed = read_aspects(aspects)
     interactions = artifact.table(INTERACTIONS)
@@ -88,9 +91,9 @@ def run(
             )
         found = extract_from_items(artifact, interactions, most=most)
     else:
-        reader = _reader(extractor, options, listed, interactions, out)
         if options.dry_run:
-            return _print_estimate(reader, interactions)
+            return print_estimate(options, listed, interactions, out)
+        reader = _reader(extractor, options, listed, interactions, out)
         found = extract_from_reviews(interactions, reader, listed, most=most)
     configuration = {
         "extractor": extractor,
@@ -112,6 +115,25 @@ def run(
         writer.notes.update(found.notes)
     _print_summary(out, found)
     return 0
+
+
+def check_options(extractor: str, options: ModelOptions) -> None:
+    """Refuse options that do not fit one another, before anything is loaded.
+
+    Raises:
+        InputError: If an extractor lacks what it needs, or is given what it cannot use.
+    """
+    if extractor == "extractive" and options.dry_run:
+        raise InputError("--dry-run estimates calls; --extractor extractive makes none.")
+    if extractor == "local" and options.dry_run:
+        raise InputError("--dry-run estimates calls; --extractor local makes none.")
+    if extractor == "chat" and not (options.model and (options.url or options.dry_run)):
+        raise InputError("--extractor chat needs --url and --model.")
+    if extractor == "local" and not options.model:
+        raise InputError("--extractor local needs --model, the folder of a language model.")
+    if options.concurrency < 1:
+        raise InputError(f"--concurrency must be at least 1, got {options.concurrency}.")
+    _api_key(options)
 
 
 def chosen_source(interactions: pl.DataFrame, source: Source) -> Source:
@@ -270,11 +292,72 @@ def _reader(
     )
     if extractor == "extractive":
         return embedded
-    raise InputError(f"--extractor {extractor} is not there yet; use extractive.")
+    if extractor == "chat":
+        return _chat(options, aspects, embedded, out)
+    return _local(options, aspects, embedded, out)
 
 
-def _print_estimate(reader: Extractor, interactions: pl.DataFrame) -> int:
-    raise InputError("--dry-run estimates calls; the extractive extractor makes none.")
+def _chat(options: ModelOptions, aspects: AspectList, embedded: Extractor, out: Path) -> Extractor:
+    """The extractor that asks a chat server."""
+    from personalize.preferences.chat import ChatExtractor
+    from personalize.preferences.language_model import ChatClient
+
+    client = ChatClient(
+        options.url or "",
+        options.model or "",
+        api_key=_api_key(options),
+        most_calls=options.max_calls,
+    )
+    cache = AnswerCache(_cache_path(options, out))
+    return ChatExtractor(client, aspects.names, embedded, cache, concurrency=options.concurrency)
+
+
+def _local(options: ModelOptions, aspects: AspectList, embedded: Extractor, out: Path) -> Extractor:
+    """The extractor with a model in this process."""
+    from personalize.preferences.local import LocalExtractor, LocalModel
+
+    return LocalExtractor(
+        LocalModel(options.model or ""),
+        aspects.names,
+        embedded,
+        AnswerCache(_cache_path(options, out)),
+        batch_size=options.concurrency,
+        most_calls=options.max_calls,
+    )
+
+
+def _api_key(options: ModelOptions) -> str | None:
+    """The key in the environment variable that was named, if one was.
+
+    Raises:
+        InputError: If that variable is not set.
+    """
+    if options.api_key_env is None:
+        return None
+    if not (key := os.environ.get(options.api_key_env)):
+        raise InputError(f"--api-key-env names {options.api_key_env}, which is not set.")
+    return key
+
+
+def _cache_path(options: ModelOptions, out: Path) -> Path:
+    return options.cache or out.with_name(f"{out.name}.answers.sqlite")
+
+
+def print_estimate(
+    options: ModelOptions, aspects: AspectList, interactions: pl.DataFrame, out: Path
+) -> int:
+    """Print what a run with a chat server would take; nothing is called or written."""
+    from personalize.preferences.chat import estimate
+
+    training, others = readable_reviews(interactions)
+    path = _cache_path(options, out)
+    cache = AnswerCache(path) if path.exists() else None
+    found = estimate(training + others, options.model or "", aspects.names, cache)
+    sys.stdout.write(
+        f"{found.reviews} reviews: {found.cached} answers cached, {found.calls} calls to make, "
+        f"about {found.tokens_in} tokens in and {found.tokens_out} out, repairs not counted.\n"
+    )
+    return 0
 
 
 def _print_summary(out: Path, found: Extraction) -> None:

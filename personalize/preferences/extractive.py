@@ -25,6 +25,7 @@ from personalize.preferences.sentences import split_clauses
 
 VERSION = "1"
 _CHUNK_REVIEWS = 1024
+_MOST_REMEMBERED = 40_000  # texts; 60 MB of vectors
 
 
 @runtime_checkable
@@ -48,15 +49,17 @@ class ExtractiveSettings:
         stars_logit: Log-odds that five stars add, and one star takes away.
         word_logit: Log-odds that an aspect's own opinion words add or take away.
         most_clauses: Clauses read in one review, from its beginning.
+        always_read: Clauses read whatever their words; later ones need a word of the aspect list.
         most_rated_clauses: Star-rated clauses of each class the head is trained on.
     """
 
-    nearness: float = 0.46
-    word_bonus: float = 0.16
-    least_certainty: float = 0.3
-    stars_logit: float = 0.6
+    nearness: float = 0.45
+    word_bonus: float = 0.2
+    least_certainty: float = 0.4
+    stars_logit: float = 0.7
     word_logit: float = 1.5
     most_clauses: int = 32
+    always_read: int = 8
     most_rated_clauses: int = 6000
 
 
@@ -75,7 +78,7 @@ class ExtractiveExtractor(Extractor):
     ) -> None:
         self.settings = settings or ExtractiveSettings()
         self.version = f"{VERSION}+{encoder_name}+aspects-{aspects.fingerprint}"
-        self._encoder = encoder
+        self._memory = _Memory(encoder)
         self._aspects = aspects
         self._head = head
         texts, owners = _prototypes(aspects)
@@ -142,13 +145,13 @@ class ExtractiveExtractor(Extractor):
         return scores
 
     def _read_chunk(self, reviews: Sequence[Review]) -> Iterator[ReviewOpinions]:
-        spans = [split_clauses(r.text, most=self.settings.most_clauses) for r in reviews]
+        spans = [self._worth_reading(review.text) for review in reviews]
         texts = [
             review.text[start:end]
             for review, found in zip(reviews, spans, strict=True)
             for start, end in found
         ]
-        clauses = _described(texts, self._encoder, self._aspects)
+        clauses = _described(texts, self._memory, self._aspects)
         scores = self.aspect_scores(clauses)
         logits = self._head(clauses.features)
         self._reviews += len(reviews)
@@ -163,6 +166,13 @@ class ExtractiveExtractor(Extractor):
                 row += 1
             self._opinions += len(opinions)
             yield ReviewOpinions(review.review_id, tuple(opinions), self.name, self.version)
+
+    def _worth_reading(self, text: str) -> list[tuple[int, int]]:
+        """Spans of the clauses that get a vector: the first ones, and later ones with a cue."""
+        spans = split_clauses(text, most=self.settings.most_clauses)
+        early, late = spans[: self.settings.always_read], spans[self.settings.always_read :]
+        count = self._aspects.cues.count
+        return early + [span for span in late if count(text[slice(*span)]).any_opinion]
 
     def _opinions_of(
         self,
@@ -189,6 +199,27 @@ class ExtractiveExtractor(Extractor):
             polarity = "like" if certainty > 0 else "avoid"
             found.append(Opinion(name, polarity, round(min(abs(certainty), 1.0), 4), *span))
         return found[:2]
+
+
+class _Memory:
+    """Vectors of texts met before: short clauses return often ("Highly recommended.")."""
+
+    def __init__(self, encoder: SentenceVectors) -> None:
+        self._encoder = encoder
+        self._known: dict[str, Float[np.ndarray, " width"]] = {}
+
+    def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "text width"]:
+        """One vector per text; only those not met before are encoded."""
+        new = sorted({text for text in texts if text not in self._known})
+        if new or not texts:
+            vectors = self._encoder.encode(new)
+            if not texts:
+                return vectors
+            if len(self._known) + len(new) > _MOST_REMEMBERED:
+                kept = {text: self._known[text] for text in set(texts) if text in self._known}
+                self._known = kept
+            self._known.update(zip(new, vectors, strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 def _prototypes(aspects: AspectList) -> tuple[list[str], Int[np.ndarray, " text"]]:

@@ -1,8 +1,9 @@
 """How well extracted preferences agree with planted ones: precision, recall and F1 by stated rules.
 
 The unit is a triple (user, aspect, polarity). What is extracted is a person's last snapshot: all
-that was read before the last position. What is true depends on the question, so four rules stand
-side by side:
+that was read before the last position, in the aspects that the town plants at all: of the others
+(such as delivery) its truth says nothing, right or wrong. What is true depends on the question, so
+four rules stand side by side:
 
 - `planted`: every planted preference, whether a review spoke of it or not, whether it still holds
   or has ended. The headline: nothing is left out of it.
@@ -92,6 +93,7 @@ def score_against_planted(
     told = mentions.join(last, on="user_id").filter(pl.col("position") < pl.col("last"))
     over = pl.col("valid_until").is_not_null() & (pl.col("valid_until") <= pl.col("last"))
     begun = planted.join(last, on="user_id").filter(pl.col("valid_from") < pl.col("last"))
+    preferences = preferences.filter(pl.col("aspect").is_in(planted["aspect"].unique().to_list()))
     extracted = last_snapshot(preferences)
     read = (
         preferences.explode("evidence")

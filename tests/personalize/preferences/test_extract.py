@@ -37,7 +37,7 @@ def planted(tables: pl.DataFrame, user: int, position: int) -> pl.DataFrame:
     )
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10_000),
     user=st.integers(0, 4),

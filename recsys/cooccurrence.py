@@ -144,8 +144,8 @@ class CooccurrencePrior(nn.Module):
 
     def set_extra_state(self, state: Float[Tensor, " number"]) -> None:
         """Take over a prior that was counted before."""
-        counts, pairs = state[: self.item_count], state[self.item_count :].view(3, -1)
-        self._counts = counts.long()
+        pairs = state[self.item_count :].view(3, (len(state) - self.item_count) // 3)
+        self._counts = state[: self.item_count].long()
         self._set_matrix(pairs[:2].long(), pairs[2])
 
     def _set_matrix(self, indices: Int[Tensor, "two pair"], values: Float[Tensor, " pair"]) -> None:

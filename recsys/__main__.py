@@ -55,7 +55,7 @@ def _tokenize_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--quantizer",
-        choices=("residual-kmeans", "imported"),
+        choices=("residual-kmeans", "rqvae", "imported"),
         default="residual-kmeans",
         help="how codes are made (default: %(default)s)",
     )
@@ -98,6 +98,29 @@ example:
 )
 
 
+def _assign_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--semantic-ids", type=Path, required=True, help="artifact of recsys tokenize")
+    add("--vectors", type=Path, required=True, help="vectors of the new catalogue")
+    add("--tables", type=Path, required=True, help="tables of the new catalogue")
+    add_output_options(parser, "the semantic IDs")
+
+
+_ASSIGN = Command(
+    "assign",
+    "give items that came later their semantic IDs; known items keep theirs",
+    "recsys.semantic_id.assign:run",
+    _assign_options,
+    """Give items that came later their semantic IDs, by the quantizer that made the others.
+
+Known items keep their IDs and level sizes stay, so a trained model can still read them.
+
+example:
+  recsys assign --semantic-ids runs/semantic_ids --tables runs/new_tables \\
+      --vectors runs/new_vectors --out runs/new_semantic_ids""",
+)
+
+
 _BENCHMARK = Command(
     "benchmark",
     "write every question of every evaluation axis before a model is asked",
@@ -123,7 +146,105 @@ _VALIDATE = Command(
 )
 _TEST = Command("test", "rank the test rows with a checkpoint", "recsys.fit:test", passthrough=True)
 
-COMMANDS: tuple[Command, ...] = (_TOKENIZE, _BENCHMARK, _FIT, _VALIDATE, _TEST)
+
+def _predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one"
+    )
+    parser.add_argument("--benchmark", type=Path, required=True, help="artifact of benchmark")
+    moved = "where it is now, if no longer where the run found it"
+    parser.add_argument("--tables", type=Path, help=moved)
+    parser.add_argument("--vectors", type=Path, help=moved)
+    parser.add_argument("--semantic-ids", type=Path, help=moved)
+    parser.add_argument(
+        "--count", type=int, default=50, help="items per question (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--exclude-history", action="store_true", help="leave out items of the history"
+    )
+    parser.add_argument(
+        "--conditions", nargs="+", metavar="CONDITION", help="only these, such as none latest"
+    )
+    parser.add_argument("--axes", nargs="+", metavar="AXIS", help="only these axes")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=256,
+        help="questions at once; changes the speed, not the answers (default: %(default)s)",
+    )
+    parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
+    parser.add_argument("--name", help="name in the report (default: the run folder's)")
+    add_output_options(parser, "the predictions")
+
+
+_PREDICT = Command(
+    "predict",
+    "ask a trained recommender the questions of a benchmark",
+    "recsys.predict:write_predictions",
+    _predict_options,
+    """Ask one trained recommender every question of a benchmark and keep its answers.
+
+A recommender that reads no preferences is only asked under the condition none. The same question
+on several axes is answered once.
+
+example:
+  recsys predict --checkpoint runs/fit/tiger --benchmark runs/benchmark \\
+      --out runs/predictions/tiger""",
+)
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help="artifacts of predict, all for one benchmark",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help="what the others are compared with (default: the strongest yardstick)",
+    )
+    moved = "where it is now, if no longer where it was used"
+    for name in ("benchmark", "tables", "preferences", "vectors"):
+        parser.add_argument(f"--{name}", type=Path, help=moved)
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=10_000,
+        help="resamples of every interval (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of intervals and examples (default: 0)"
+    )
+    add_output_options(parser, "the report")
+
+
+_REPORT = Command(
+    "report",
+    "compare any number of predictions in one page",
+    "recsys.report:write_report",
+    _report_options,
+    """Compare predictions in one self-contained page that opens from disk: report.html.
+
+Beside it stand metrics.json, with every number of the page, and rows.parquet, with every row.
+
+example:
+  recsys report --predictions runs/predictions/* --out runs/report""",
+)
+
+COMMANDS: tuple[Command, ...] = (
+    _TOKENIZE,
+    _ASSIGN,
+    _BENCHMARK,
+    _FIT,
+    _VALIDATE,
+    _TEST,
+    _PREDICT,
+    _REPORT,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,8 +25,12 @@ from recsys.semantic_id.quality import (
 )
 from recsys.semantic_id.quantizer import Quantizer, one_thread
 from recsys.semantic_id.residual_kmeans import ResidualKMeans
+from recsys.semantic_id.rqvae import RqVae
 
-LEARNT: Mapping[str, Callable[..., Quantizer]] = {"residual-kmeans": ResidualKMeans}
+LEARNT: Mapping[str, Callable[..., Quantizer]] = {
+    "residual-kmeans": ResidualKMeans,
+    "rqvae": RqVae,
+}
 """What `--quantizer` may name, beside `imported`."""
 
 

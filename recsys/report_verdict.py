@@ -1,0 +1,186 @@
+"""The first thing a report says: what the numbers allow to be said, and no more."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recsys.report_numbers import TARGET_FREE
+from recsys.report_runs import Run
+
+Numbers = Mapping[str, Any]
+_BY_CONDITION = {
+    "none": "from the history alone",
+    "latest": "with the newest preferences",
+    "all": "with all preferences",
+    "retrieved": "with preferences retrieved by the history",
+}
+_WIDE = 0.1
+
+
+def best_retriever(runs: Sequence[Run], cells: Sequence[Numbers]) -> Numbers | None:
+    """The cell of the retriever with the highest NDCG@10 that never looks at the target."""
+    ours = {run.name for run in runs if not run.is_baseline}
+    return max(_recommending(cells, ours), key=_ndcg, default=None)
+
+
+def strongest_baseline(runs: Sequence[Run], cells: Sequence[Numbers]) -> Numbers | None:
+    """The cell of the yardstick with the highest NDCG@10."""
+    yardsticks = {run.name for run in runs if run.is_baseline}
+    return max(_recommending(cells, yardsticks), key=_ndcg, default=None)
+
+
+def verdict(
+    best: Numbers | None,
+    comparisons: Sequence[Numbers],
+    lifts: Sequence[Numbers],
+    cells: Sequence[Numbers],
+    pairs: Sequence[Numbers],
+) -> list[str]:
+    """Sentences, the most important first.
+
+    Args:
+        best: The result of `best_retriever`.
+        comparisons: Recommenders against the baseline, each with the baseline's name `against`.
+        lifts: Conditions against `none`.
+        cells: Means by recommender, axis and condition.
+        pairs: Sentiment following.
+    """
+    if best is None:
+        return ["No retriever was compared: the rows below are yardsticks."]
+    return [
+        sentence
+        for sentence in (
+            _against_baseline(best, comparisons),
+            _preferences(best, lifts, cells),
+            _steering(best["model"], cells),
+            _sentiment(best["model"], pairs),
+            _width(best),
+        )
+        if sentence
+    ]
+
+
+def _against_baseline(best: Numbers, comparisons: Sequence[Numbers]) -> str:
+    value = best["metrics"]["ndcg_10"]["value"]
+    recall = best["metrics"]["recall_10"]["value"]
+    name = f"{best['model']} ({_BY_CONDITION.get(best['condition'], best['condition'])})"
+    opening = (
+        f"{name} is the best retriever: of {best['answered']:,} questions it answers "
+        f"{recall:.2%} within ten items (NDCG@10 {value:.4f})"
+    )
+    test = next(
+        (
+            test
+            for test in comparisons
+            if test["metric"] == "ndcg_10"
+            and (test["model"], test["condition"]) == (best["model"], best["condition"])
+        ),
+        None,
+    )
+    if test is None:
+        return f"{opening}; there is no yardstick beside it."
+    gap = f"{test['difference']:+.4f}, 95 % from {test['low']:+.4f} to {test['high']:+.4f}"
+    if test["low"] > 0:
+        said = f"it beats {test['against']}, the strongest yardstick ({gap})"
+    elif test["high"] < 0:
+        said = f"it is behind {test['against']}, the strongest yardstick ({gap})"
+    else:
+        said = f"it cannot be told apart from {test['against']}, the strongest yardstick ({gap})"
+    doubt = ""
+    if (test["low"] > 0 or test["high"] < 0) and test["p_holm"] > 0.05:
+        doubt = f", though not after Holm's correction (p = {test['p_holm']:.2f})"
+    return f"{opening}; {said}{doubt}."
+
+
+def _preferences(best: Numbers, lifts: Sequence[Numbers], cells: Sequence[Numbers]) -> str:
+    """What preferences add, for the best retriever that reads them."""
+    own = [
+        lift for lift in lifts if lift["axis"] == "recommendation" and lift["metric"] == "ndcg_10"
+    ]
+    models = {lift["model"] for lift in own}
+    if not models:
+        return "No recommender here reads preferences."
+    model = best["model"]
+    if model not in models:
+        model = max(_recommending(cells, models), key=_ndcg)["model"]
+    free = [lift for lift in own if lift["model"] == model and lift["condition"] != "oracle"]
+    oracle = next((x for x in own if x["model"] == model and x["condition"] == "oracle"), None)
+    bound = (
+        f" The oracle, which reads the answer, would change it by {oracle['difference']:+.4f}."
+        if oracle
+        else ""
+    )
+    if not free:
+        return bound.strip()
+    top = max(free, key=lambda lift: lift["difference"])
+    gap = f"{top['difference']:+.4f}, 95 % from {top['low']:+.4f} to {top['high']:+.4f}"
+    how = _BY_CONDITION.get(top["condition"], top["condition"])
+    if top["low"] > 0:
+        said = f"help {model} most {how}: NDCG@10 {gap}"
+    elif top["high"] < 0:
+        said = f"cost {model} accuracy, least {how}: NDCG@10 {gap}"
+    else:
+        said = f"change nothing that can be measured for {model}; at best, {how}, NDCG@10 {gap}"
+    count = f" (best of {len(free)} ways to choose)" if len(free) > 1 else ""
+    return f"Preferences chosen without looking at the target {said}{count}.{bound}"
+
+
+def _steering(model: str, cells: Sequence[Numbers]) -> str:
+    parts = []
+    asked = {
+        (cell["model"], cell["axis"], cell["condition"]): cell["metrics"]["recall_10"]["value"]
+        for cell in cells
+        if "metrics" in cell
+    }
+    models = [model, *sorted({name for name, _, _ in asked} - {model})]
+    chosen = next((m for m in models if (m, "fine_steering", "stated") in asked), None)
+    chosen = chosen or next((m for m in models if (m, "coarse_steering", "stated") in asked), None)
+    if chosen is None:
+        return ""
+    for axis, word in (("fine_steering", "a similar item"), ("coarse_steering", "another kind")):
+        stated, none = asked.get((chosen, axis, "stated")), asked.get((chosen, axis, "none"))
+        if stated is not None and none is not None:
+            parts.append(f"for {word} in {stated:.1%} of the rows ({none:.1%} without being asked)")
+    return (
+        f"Steered by one sentence against a stranger's history, {chosen} returns the item asked "
+        f"{' and '.join(parts)}, within ten."
+    )
+
+
+def _sentiment(model: str, pairs: Sequence[Numbers]) -> str:
+    told = [pair for pair in pairs if pair["condition"] == "stated" and "at" in pair]
+    own = [pair for pair in told if pair["model"] == model] or told
+    if not own:
+        return ""
+    parts = own[0]["at"]["10"]
+    return (
+        f"Of {own[0]['pairs']:,} pairs about one item, {own[0]['model']} returns it when wanted "
+        f"and leaves it out when avoided in {parts['both']['value']:.1%} (m@10; returned when "
+        f"wanted {parts['wanted']['value']:.1%}, left out when avoided "
+        f"{parts['spared']['value']:.1%})."
+    )
+
+
+def _width(best: Numbers) -> str:
+    found = best["metrics"]["ndcg_10"]
+    half = (found["high"] - found["low"]) / 2
+    if not found["value"] or half / found["value"] < _WIDE:
+        return ""
+    return (
+        f"{best['answered']:,} questions make wide intervals: NDCG@10 is known to "
+        f"±{half:.4f} only, so small differences here mean nothing."
+    )
+
+
+def _recommending(cells: Sequence[Numbers], models: set[str]) -> list[Numbers]:
+    return [
+        cell
+        for cell in cells
+        if cell["axis"] == "recommendation"
+        and cell["condition"] in TARGET_FREE
+        and cell["model"] in models
+        and "metrics" in cell
+    ]
+
+
+def _ndcg(cell: Numbers) -> float:
+    return cell["metrics"]["ndcg_10"]["value"]

@@ -93,6 +93,7 @@ class ExperimentCLI(LightningCLI):
                 "early_stopping.monitor": self.experiment.monitor,
                 "early_stopping.mode": "max",
                 "early_stopping.patience": 10,
+                "early_stopping.check_on_train_epoch_end": False,
                 "checkpoints.monitor": self.experiment.monitor,
             }
         )
@@ -141,7 +142,7 @@ class ExperimentCLI(LightningCLI):
             default_root_dir=self.run.path,
             logger=[CSVLogger(self.run.path, name="metrics"), *loggers],
             plugins=[FolderCheckpoints(record), *_listed(configured.plugins)],
-            precision=_precision(configured),
+            precision=chosen_precision(configured),
             enable_progress_bar=bar,
         )
 
@@ -263,7 +264,7 @@ def _evaluate(cli: ExperimentCLI, stage: str) -> int:
     return 0
 
 
-def _precision(configured: Any) -> str:  # noqa: ANN401  (a jsonargparse namespace)
+def chosen_precision(configured: Any) -> str:  # noqa: ANN401  (a jsonargparse namespace)
     """The precision asked for; else bf16 where a GPU computes in it, else 32 bit."""
     if configured.precision is not None:
         return configured.precision
@@ -276,7 +277,7 @@ def _device(configured: Any) -> dict[str, Any]:  # noqa: ANN401
     return {
         "accelerator": configured.accelerator,
         "devices": 1,
-        "precision": _precision(configured),
+        "precision": chosen_precision(configured),
         "limit_val_batches": configured.limit_val_batches,
         "limit_test_batches": configured.limit_test_batches,
     }

@@ -36,6 +36,17 @@ def metadata_text(
     return text[:LONGEST_TEXT].rsplit(" ", 1)[0]
 
 
+def nameless_items(items: pl.DataFrame) -> pl.DataFrame:
+    """The column `item_id` of the items of which the catalogue says nothing.
+
+    Args:
+        items: The table `items`.
+    """
+    said = ("title", "brand", "price_cents", "description")
+    silent = pl.all_horizontal(pl.col(name).is_null() for name in said)
+    return items.filter(silent & (pl.col("categories").list.len() == 0)).select("item_id")
+
+
 def quotable() -> list[pl.Expr]:
     """What an item's text may quote of a review: its headline and its first sentence, cut short."""
     body = pl.col("text").str.slice(0, LONGEST_QUOTE).str.strip_chars()

@@ -14,7 +14,12 @@ from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.reviews.core import k_core
 from data_prep.reviews.deduplicate import first_occurrence
-from data_prep.reviews.item_texts import item_texts, quotable, quoted_reviews
+from data_prep.reviews.item_texts import (
+    item_texts,
+    nameless_items,
+    quotable,
+    quoted_reviews,
+)
 from data_prep.reviews.raw_review import RAW_ITEMS
 from data_prep.reviews.rejects import Rejects
 from data_prep.reviews.splits import GlobalTime, LeaveLastOut, Split
@@ -176,7 +181,7 @@ class _Work:
         items = items.join(facts, on="item_key", how="left", maintain_order="left").with_columns(
             pl.col("categories").fill_null([])
         )
-        quotes = self._write_interactions(numbered)
+        quotes = self._write_interactions(numbered, nameless_items(items))
         self.writer.write_table(USERS, users)
         self.writer.write_table(ITEMS, items)
         texts = item_texts(items, quotes)
@@ -254,9 +259,9 @@ class _Work:
         named = first.join(keys, on="review_id", how="left").drop("review_id").sort(key)
         return named.select(kind, pl.int_range(pl.len(), dtype=pl.Int32).alias(number), key)
 
-    def _write_interactions(self, numbered: pl.DataFrame) -> pl.DataFrame:
-        """Write the table; hand back the training reviews item texts may quote, in order."""
-        quotes = quoted_reviews(numbered)
+    def _write_interactions(self, numbered: pl.DataFrame, nameless: pl.DataFrame) -> pl.DataFrame:
+        """Write the table; hand back what the texts of nameless items may quote, in order."""
+        quotes = quoted_reviews(numbered.join(nameless, on="item_id", how="semi"))
         quoted: list[pl.DataFrame] = []
 
         def frames() -> Iterator[pl.DataFrame]:

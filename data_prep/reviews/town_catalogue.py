@@ -9,20 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-ASPECTS: tuple[str, ...] = (
-    "durability",
-    "price",
-    "ease_of_use",
-    "size",
-    "weight",
-    "appearance",
-    "comfort",
-    "scent",
-    "material",
-    "sound",
-    "cleaning",
-    "packaging",
-)
+SIDES: dict[str, tuple[str, str]] = {
+    # aspect: what `like` seeks (attribute +1), what `avoid` flees (attribute -1)
+    "durability": ("things that last", "things that break or wear out"),
+    "price": ("a low price, good value", "a high price, poor value"),
+    "ease_of_use": ("simple handling", "complicated or fiddly handling"),
+    "size": ("compact things that save space", "bulky things"),
+    "weight": ("light things", "heavy things"),
+    "appearance": ("good looks", "ugly looks"),
+    "comfort": ("soft, comfortable things", "things that hurt, pinch or rub"),
+    "scent": ("a pleasant smell", "a bad or overpowering smell"),
+    "material": ("fine materials", "thin plastic, poor fabric"),
+    "sound": ("clear sound, little noise", "poor sound, much noise"),
+    "cleaning": ("easy cleaning", "difficult cleaning"),
+    "packaging": ("neat, recyclable packaging", "damaged or wasteful packaging"),
+}
+ASPECTS = tuple(SIDES)
 _BANK_ASPECTS = {"noise": "sound", "audio": "sound"}
 
 

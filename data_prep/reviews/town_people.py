@@ -3,7 +3,9 @@
 What the two polarities mean: an attribute of +1 is the good side of its aspect (light, quiet,
 cheap, compact, ...), -1 the bad side. `like` seeks the good side: such a person gains from items
 that have it and praises it. `avoid` flees the bad side: such a person loses by items that have it
-and complains about it. So `avoid weight` is an aversion to heavy things.
+and complains about it. So `avoid weight` is an aversion to heavy things. `SIDES` in
+`town_catalogue` says what each side of each aspect is. In a review the polarity of a mention is
+the sentiment of its sentence towards its aspect, whoever says it.
 """
 
 from dataclasses import dataclass

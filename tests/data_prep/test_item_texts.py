@@ -6,6 +6,7 @@ from data_prep.reviews.item_texts import (
     LONGEST_TEXT,
     item_texts,
     metadata_text,
+    nameless_items,
     quotable,
     quoted_reviews,
     review_texts,
@@ -89,5 +90,8 @@ def test_metadata_come_first_then_reviews_then_nothing() -> None:
         {"item_id": [0, 1], "summary": ["x", "y"], "opening": ["x", "y"]},
         schema={"item_id": pl.Int32(), "summary": pl.String(), "opening": pl.String()},
     )
+    assert nameless_items(items)["item_id"].to_list() == [1, 2]
+    described = items.with_columns(title=None, categories=pl.Series([["a"], [], []]))
+    assert nameless_items(described)["item_id"].to_list() == [1, 2]
     table = ITEM_TEXTS.conform(item_texts(items, quotes))
     assert table.rows() == [(0, "T.", "metadata"), (1, "y.", "training_reviews"), (2, None, "none")]

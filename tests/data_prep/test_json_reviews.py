@@ -157,8 +157,10 @@ def test_half_a_surrogate_pair_and_an_escaped_nul_become_the_replacement_charact
 
 
 def test_a_repeated_key_nobody_asks_for_is_no_fault() -> None:
-    frame, rejects = parsed(line().replace(b'{"', b'{"helpful": 1, "', 1))
-    assert (frame.height, rejects.rows) == (1, [])
+    twice = line().replace(b'{"', b'{"helpful": 1, "', 1)
+    for neighbours in ([], [b"broken"]):  # on the fast path and on the slow one
+        frame, rejects = parsed(twice, *neighbours)
+        assert (frame.height, rejects.rows_refused) == (1, len(neighbours))
 
 
 def test_milliseconds_become_seconds_and_seconds_are_refused_where_milliseconds_are_due() -> None:

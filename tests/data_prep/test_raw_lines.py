@@ -77,6 +77,16 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_line(tmp_path:
     assert lines_of(path) == [b"one", b"two"]
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_what_unpacks_to_many_times_its_size_is_read_whole(
+    tmp_path: Path, pack: "type[bytes]"
+) -> None:
+    lines = [b"same " * 20] * 50_000
+    path = tmp_path / "dense"
+    path.write_bytes(pack(b"\n".join(lines)))
+    assert lines_of(path) == lines
+
+
 def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.write_bytes(b"")

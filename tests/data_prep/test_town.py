@@ -94,6 +94,7 @@ def test_praise_and_complaints_follow_the_attributes(town: Artifact) -> None:
     wants = [w for words in town_words()["aspects"].values() for k in ("seeks", "shuns") for w in words[k]]  # fmt: skip  # noqa: E501
     starts = tuple({want.split("{n}")[0][:12] for want in wants})
     about = values.filter(~pl.col("sentence").map_elements(lambda s: s.startswith(starts), pl.Boolean))  # fmt: skip  # noqa: E501
+    assert about.height / values.height > 0.75
     praise, complaint = (
         about.filter(pl.col("polarity") == polarity)["value"] for polarity in ("like", "avoid")
     )

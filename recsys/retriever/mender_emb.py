@@ -1,6 +1,6 @@
 """Mender-Emb: the next item's semantic ID from cached text vectors of preferences and items."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,8 @@ class MenderEmb(GenerativeRetriever):
         2412.08604. Positions, kinds, the mask and the codes in the memory are ours; the released
         code attends to a bag of items and padding.
     """
+
+    uses_preferences: ClassVar[bool] = True
 
     def __init__(
         self,

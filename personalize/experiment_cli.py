@@ -196,9 +196,10 @@ def run_experiment(experiment: Experiment, options: FrontOptions, *, stage: str)
         kept = cli.trainer.checkpoint_callbacks
         best = next(callback for callback in kept if isinstance(callback, RunCheckpoints))
         loop = cli.trainer.fit_loop
+        epochs = loop.epoch_progress.current.processed  # pyright: ignore[reportAttributeAccessIssue]
         cli.run.end(
             {
-                "epochs": loop.epoch_progress.current.processed,
+                "epochs": epochs,
                 "batches": loop.total_batch_idx + 1,
                 best.monitor: best.best_value,
             }

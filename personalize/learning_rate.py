@@ -4,7 +4,7 @@ import math
 
 
 def warm_up_cosine(
-    step: int, *, warm_up_steps: int, total_steps: float, final_share: float = 0.0
+    step: int, *, warm_up_steps: int, total_steps: int | float, final_share: float = 0.0
 ) -> float:
     """Factor on the learning rate at a step.
 
@@ -30,3 +30,29 @@ def warm_up_cosine(
         return 1.0
     progress = min(1.0, (step - warm_up_steps) / max(1.0, total_steps - warm_up_steps))
     return final_share + (1.0 - final_share) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def planned_steps(
+    batches: int,
+    *,
+    limit: int | float | None,
+    accumulated: int,
+    max_epochs: int | None,
+    max_steps: int,
+) -> float:
+    """Optimizer steps of a whole run, from a trainer's settings.
+
+    Args:
+        batches: Batches of one epoch.
+        limit: Batches of an epoch that are used, or their share; None uses none.
+        accumulated: Batches per optimizer step.
+        max_epochs: Epochs at most; None or -1 sets no end.
+        max_steps: Optimizer steps at most; -1 sets no end.
+
+    Returns:
+        The number of steps; infinite where no end is set.
+    """
+    used = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 0.0))
+    epochs = math.inf if max_epochs in (None, -1) else max_epochs
+    steps = math.ceil(used / accumulated) * epochs
+    return float(steps if max_steps == -1 else min(steps, max_steps))

@@ -1,7 +1,6 @@
 """Training and validation of any recommender, counting ones included."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data_prep.errors import InputError
 from personalize.finite_steps import FiniteSteps
-from personalize.learning_rate import warm_up_cosine
+from personalize.learning_rate import planned_steps, warm_up_cosine
 from recsys.batch import HistoryBatch
 from recsys.ranking import ndcg_at_k, recall_at_k, target_ranks
 from recsys.recommender import Filters, Recommender
@@ -74,7 +73,7 @@ class RecommenderModule(L.LightningModule):
         if self.counts_only:
             return []
         optimizer = self._optimizer(self.recommender.parameters())
-        total_steps = planned_steps(self.trainer)
+        total_steps = self._planned_steps()
 
         def share(step: int) -> float:
             return warm_up_cosine(
@@ -88,6 +87,21 @@ class RecommenderModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, share), "interval": "step"},
         }
+
+    def _planned_steps(self) -> float:
+        """Steps of the whole run.
+
+        Lightning's own `estimated_stepping_batches` opens the loaders before a checkpoint is
+        restored, and a loader that was opened then never gets its state back.
+        """
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        return planned_steps(
+            len(data.train_dataloader()),
+            limit=self.trainer.limit_train_batches,
+            accumulated=self.trainer.accumulate_grad_batches,
+            max_epochs=self.trainer.max_epochs,
+            max_steps=self.trainer.max_steps,
+        )
 
     def transfer_batch_to_device(
         self, batch: HistoryBatch, device: torch.device, dataloader_idx: int
@@ -181,20 +195,6 @@ class RecommenderModule(L.LightningModule):
         recall, ndcg = recall_at_k(ranks, hits, k=10), ndcg_at_k(ranks, hits, k=10)
         self.log(f"{stage}_recall10", recall.mean(), batch_size=rows, sync_dist=True)
         self.log(f"{stage}_ndcg10", ndcg.mean(), batch_size=rows, sync_dist=True, prog_bar=True)
-
-
-def planned_steps(trainer: L.Trainer) -> float:
-    """Optimizer steps of the whole run; infinite where no end is set.
-
-    Lightning's own `estimated_stepping_batches` opens the loaders before a checkpoint is restored,
-    and a loader that was opened then never gets its state back.
-    """
-    data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    batches, limit = len(data.train_dataloader()), trainer.limit_train_batches
-    used = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 0.0))
-    epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
-    steps = math.ceil(used / trainer.accumulate_grad_batches) * epochs
-    return float(steps if trainer.max_steps == -1 else min(steps, trainer.max_steps))
 
 
 def last_targets(batch: HistoryBatch) -> Tensor:

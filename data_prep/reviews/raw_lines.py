@@ -97,12 +97,12 @@ def read_blocks(
         rejects.add(path.name, 0, "bytes that are no gzip follow the last gzip member")
     except _DamagedError as error:
         raise InputError(
-            f"{path} is damaged after line {splitter.lines_seen}: {error}; fetch it again."
+            f"{path} is damaged after line {splitter.lines_read}: {error}; fetch it again."
         ) from error
     except _CutShortError as error:
         if not allow_truncated:
             raise InputError(
-                f"{path} is cut off after line {splitter.lines_seen}; fetch it again, or pass "
+                f"{path} is cut off after line {splitter.lines_read}; fetch it again, or pass "
                 "--allow-truncated to keep the lines before the cut."
             ) from error
         yield from splitter.finish(cut_off=True)
@@ -123,6 +123,11 @@ class _Splitter:
         self._rest: list[bytes] = []
         self._rest_bytes = 0
         self._skipping = False
+
+    @property
+    def lines_read(self) -> int:
+        """Whole lines so far, those included that are not handed out yet."""
+        return self.lines_seen + sum(piece.count(b"\n") for piece in self._whole)
 
     def push(self, piece: bytes) -> Iterator[Block]:
         """Take the next bytes; hand out what became a full block."""

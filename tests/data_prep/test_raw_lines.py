@@ -99,8 +99,12 @@ def test_a_file_that_was_cut_off_is_an_error_that_names_file_and_line(
 ) -> None:
     path = tmp_path / "cut.gz"
     path.write_bytes(pack(CONTENT)[:-20])
-    with pytest.raises(InputError, match=r"cut\.gz is cut off after line \d+; .*--allow-truncated"):
+    with pytest.raises(
+        InputError, match=r"cut\.gz is cut off after line (\d+); .*--allow-truncated"
+    ) as told:
         lines_of(path)
+    kept = lines_of(path, allow_truncated=True)
+    assert f"after line {len(kept)};" in str(told.value)
 
 
 def test_the_whole_lines_before_a_cut_are_kept_where_that_is_allowed(tmp_path: Path) -> None:

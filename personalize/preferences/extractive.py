@@ -122,6 +122,18 @@ class ExtractiveExtractor(Extractor):
             "rated_clauses_of_praise": self._head.rated_clauses[1],
         }
 
+    def praise(self, reviews: Sequence[Review]) -> Bool[np.ndarray, " review"]:
+        """Whether each short text praises rather than complains, taken as one clause."""
+        clauses = _described([review.text for review in reviews], self._memory, self._aspects)
+        stars = np.array([self._stars(review.rating) for review in reviews])
+        signs = np.array([np.sign(sum(cue.signs.values())) for cue in clauses.cues])
+        logits = self._head(clauses.features) + stars + self.settings.word_logit * signs
+        return logits > 0
+
+    def _stars(self, rating: float | None) -> float:
+        """Log-odds that the stars of a review add."""
+        return 0.0 if rating is None else self.settings.stars_logit * (rating - 3.0) / 2.0
+
     def aspect_scores(self, clauses: Clauses) -> Float[np.ndarray, "clause aspect"]:
         """Nearness of each clause to each aspect; minus infinity where background is nearer."""
         names = self._aspects.names
@@ -192,7 +204,7 @@ class ExtractiveExtractor(Extractor):
                 continue
             sign = int(np.sign(signs.get(name, 0)))
             total = float(logit) + settings.word_logit * sign
-            total += settings.stars_logit * ((rating - 3.0) / 2.0 if rating is not None else 0.0)
+            total += self._stars(rating)
             certainty = float(np.tanh(total / 2.0))  # two times the probability, less one
             if abs(certainty) < settings.least_certainty:
                 continue

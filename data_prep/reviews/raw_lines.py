@@ -1,16 +1,17 @@
 """Whole lines of a raw file, plain or compressed, in blocks of bounded size.
 
 The content decides how a file is decompressed, not its name. Decompression runs in a thread of
-its own, one block ahead, because zlib and zstd let other threads work meanwhile.
+its own, one block ahead, because isal and zstd let other threads work meanwhile.
 """
 
 import queue
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from isal import igzip_lib, isal_zlib
 
 from data_prep.errors import InputError
 from data_prep.reviews.rejects import Rejects
@@ -206,7 +207,7 @@ def _decompressed(path: Path) -> Iterator[bytes]:
 
 def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Contents of all gzip members, in pieces of bounded size."""
-    decoder = zlib.decompressobj(wbits=31)
+    decoder = isal_zlib.decompressobj(wbits=31)
     between_members = False
     for piece in pieces:
         data = piece
@@ -217,10 +218,10 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
                     break
                 if not data.startswith(_GZIP[:1]):
                     raise _TrailingGarbageError
-                decoder, between_members = zlib.decompressobj(wbits=31), False
+                decoder, between_members = isal_zlib.decompressobj(wbits=31), False
             try:
                 out = decoder.decompress(data, PIECE_BYTES)
-            except zlib.error as error:
+            except igzip_lib.IsalError as error:
                 raise _DamagedError(str(error)) from error
             if out:
                 yield out

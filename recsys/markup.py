@@ -18,7 +18,7 @@ _VOID = frozenset({"meta", "br", "hr", "input", "line", "circle", "rect", "path"
 
 
 def element(
-    name: str, /, *children: str | float | None, **attributes: str | float | None
+    name: str, /, *children: str | int | float | None, **attributes: str | int | float | None
 ) -> Markup:
     """One element with its children.
 
@@ -42,7 +42,7 @@ def element(
     return Markup(f"<{name}{written}>{joined(children)}</{name}>")
 
 
-def joined(children: Iterable[str | float | None]) -> Markup:
+def joined(children: Iterable[str | int | float | None]) -> Markup:
     """Children one after another, text escaped.
 
     Example:
@@ -59,7 +59,9 @@ def joined(children: Iterable[str | float | None]) -> Markup:
 
 
 def table(
-    head: Iterable[str | Markup], rows: Iterable[Iterable[str | float | None]], **attributes: str
+    head: Iterable[str | Markup],
+    rows: Iterable[Iterable[str | int | float | None]],
+    **attributes: str,
 ) -> Markup:
     """A table; a cell that is a `td` or `th` already is taken as it is."""
     return element(
@@ -82,13 +84,13 @@ def table(
     )
 
 
-def _cell(cell: str | float | None, name: str) -> Markup:
+def _cell(cell: str | int | float | None, name: str) -> Markup:
     if isinstance(cell, Markup) and cell.startswith((f"<{name} ", f"<{name}>", "<td ", "<td>")):
         return cell
     return element(name, cell)
 
 
-def _text(value: str | float | None) -> str:
+def _text(value: str | int | float | None) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return "" if value is None else str(value)

@@ -157,7 +157,9 @@ def report_numbers(
         "popularity": popularity(runs, shown, counts),
         "beyond_accuracy": [beyond_accuracy(run, shown[run.name], counts) for run in runs],
         "semantic_ids": sources.semantic_ids.json("quality") if sources.semantic_ids else None,
-        "examples": examples(runs, best, base, shown, sources, seed=seed),
+        "examples": examples(
+            runs, best, base, example_conditions(runs, means, shown), sources, seed=seed
+        ),
         "runs": [run_card(run) for run in runs],
         "settings": settings(sources, resamples=resamples, seed=seed),
     }
@@ -182,6 +184,19 @@ def headline(means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             row |= dict.fromkeys(METRICS, "-") | {"ndcg_10_interval": cell["refused"]}
         rows.append(row)
     return rows
+
+
+def example_conditions(
+    runs: Sequence[Run], means: Sequence[Mapping[str, Any]], shown: Mapping[str, str]
+) -> dict[str, str]:
+    """As `shown_conditions`, but one that reads preferences is shown with some."""
+    conditions = dict(shown)
+    for run in runs:
+        with_some = [cell for cell in means if cell["condition"] != "none"]
+        own = best_retriever([run], with_some)
+        if own is not None:
+            conditions[run.name] = own["condition"]
+    return conditions
 
 
 def shown_conditions(runs: Sequence[Run], means: Sequence[Mapping[str, Any]]) -> dict[str, str]:

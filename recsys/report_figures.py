@@ -43,8 +43,8 @@ def interval_dots(
         digits: Decimals of the labels.
         zero_line: Draw a line at 0: for differences.
     """
-    left, width = 214, 700
-    right = width - 86
+    left, width = 168, 520
+    right = width - 66
     ends = [end for dot in dots for end in (dot.low, dot.high, dot.value)]
     ends += [0.0]
     low, high, step = _scale(min(ends), max(ends))
@@ -55,7 +55,7 @@ def interval_dots(
 
     parts = [_grid(x, (low, high, step), height, digits)]
     if zero_line:
-        parts.append(element("line", x1=x(0), x2=x(0), y1=4, y2=height - 26, class_="zero"))
+        parts.append(element("line", x1=x(0.0), x2=x(0.0), y1=4, y2=height - 26, class_="zero"))
     for number, dot in enumerate(dots):
         y = number * _ROW + 18
         tip = f"{dot.label}: {dot.value:.{digits}f}, 95 % from {dot.low:.{digits}f} to "
@@ -72,29 +72,6 @@ def interval_dots(
             )
         )
     return _svg(parts, width, height, title)
-
-
-def inline_interval(dot: Dot, highest: float) -> Markup:
-    """A value with its interval, small enough for a cell of a table; the scale begins at 0."""
-    width, height = 120, 14
-
-    def x(value: float) -> float:
-        return round(4 + value / max(highest, 1e-9) * (width - 8), 2)
-
-    return element(
-        "svg",
-        element("title", f"{dot.value:.4f}, 95 % from {dot.low:.4f} to {dot.high:.4f}"),
-        element("line", x1=4, x2=width - 4, y1=7, y2=7, class_="rail"),
-        element(
-            "g",
-            element("line", x1=x(dot.low), x2=x(dot.high), y1=7, y2=7, class_="whisker"),
-            element("circle", cx=x(dot.value), cy=7, r=4, class_="dot"),
-            class_=f"c{dot.colour % 8}" + (" hollow" if dot.hollow else ""),
-        ),
-        viewBox=f"0 0 {width} {height}",
-        class_="inline",
-        role="img",
-    )
 
 
 def histogram(
@@ -175,7 +152,7 @@ def slopes(
     for number, label in enumerate(labels):
         x = left + slot * (number + 0.5)
         parts.append(element("text", label, x=x, y=base + 22, class_="tick middle"))
-    ends = _spread([(y(row[-1]) if row[-1] is not None else base) for _, _, row in series])
+    ends = _spread([(y(row[-1]) if row[-1] is not None else float(base)) for _, _, row in series])
     for (name, colour, row), end in zip(series, ends, strict=True):
         places = [
             (round(left + slot * (n + 0.5), 2), y(value), value)
@@ -238,7 +215,7 @@ def _grid(
     return element("g", *parts)
 
 
-def _svg(parts: Sequence[Markup], width: float, height: float, title: str) -> Markup:
+def _svg(parts: Sequence[Markup], width: int, height: int, title: str) -> Markup:
     return element(
         "svg",
         *parts,

@@ -13,7 +13,7 @@ from recsys.report_facts_html import (
     run_section,
     semantic_section,
 )
-from recsys.report_figures import Dot, histogram, inline_interval, interval_dots, slopes
+from recsys.report_figures import Dot, histogram, interval_dots, slopes
 from recsys.report_runs import METRICS
 from recsys.report_words import (
     DASH,
@@ -156,10 +156,17 @@ def _results(metrics: Numbers, colours: Mapping[str, int]) -> Markup:
         ),
         _tools("headline", conditions),
         _headline(order, metrics, colours),
-        element("h3", "NDCG@10 and recall@10 with their intervals"),
-        *(
-            interval_dots(_dots(order, metric, colours), title=f"{metric} by recommender")
-            for metric in ("ndcg_10", "recall_10")
+        element(
+            "div",
+            *(
+                element(
+                    "div",
+                    element("h3", f"{word}, with 95 % intervals"),
+                    interval_dots(_dots(order, metric, colours), title=f"{word} by recommender"),
+                )
+                for metric, word in (("ndcg_10", "NDCG@10"), ("recall_10", "Recall@10"))
+            ),
+            class_="grid two",
         ),
         _comparison(metrics, colours),
         id="results",
@@ -184,7 +191,6 @@ def _headline(order: list[Numbers], metrics: Numbers, colours: Mapping[str, int]
     runs = {run["model"]: run for run in metrics["runs"]}
     results = [c for c in order if "metrics" in c and c["condition"] != "oracle"]
     best = {m: max((c["metrics"][m]["value"] for c in results), default=0.0) for m in METRICS}
-    highest = max((c["metrics"]["ndcg_10"]["high"] for c in order if "metrics" in c), default=1.0)
     rows = []
     for cell in order:
         run = runs[cell["model"]]
@@ -195,16 +201,11 @@ def _headline(order: list[Numbers], metrics: Numbers, colours: Mapping[str, int]
         ]
         if "metrics" in cell:
             parts += [_metric_cell(cell, metric, best, bound=bound) for metric in METRICS]
-            found = cell["metrics"]["ndcg_10"]
-            dot = Dot(
-                "", found["value"], found["low"], found["high"], colours[cell["model"]], bound
-            )
-            parts.append(element("td", inline_interval(dot, highest), data_sort=found["value"]))
         else:
-            parts.append(element("td", cell["refused"], colspan=len(METRICS) + 1, class_="bad"))
+            parts.append(element("td", cell["refused"], colspan=len(METRICS), class_="bad"))
         parts += [
-            element("td", yes_no(run["trained_on_validation"])),
-            element("td", yes_no(run["seen_items_excluded"])),
+            element("td", yes_no(run["trained_on_validation"], "trained on", "held out")),
+            element("td", yes_no(run["seen_items_excluded"], "left out", "allowed")),
         ]
         kind = "bound" if bound else "base" if run["baseline"] else None
         rows.append(element("tr", *parts, class_=kind, data_condition=cell["condition"]))
@@ -215,9 +216,8 @@ def _headline(order: list[Numbers], metrics: Numbers, colours: Mapping[str, int]
             "recommender",
             "preferences",
             *(element("th", head, class_="n") for head in heads),
-            "NDCG@10, 95 %",
-            "trained on validation",
-            "seen left out",
+            element("th", "validation", title="trained on validation interactions too?"),
+            element("th", "seen", title="items of the history left out?"),
         ],
         rows,
         class_="sortable",
@@ -240,7 +240,7 @@ def _metric_cell(cell: Numbers, metric: str, best: Mapping[str, float], *, bound
 def _dots(order: list[Numbers], metric: str, colours: Mapping[str, int]) -> list[Dot]:
     return [
         Dot(
-            f"{cell['model']}, {condition_name(cell['condition'])}"
+            f"{cell['model']}, {cell['condition']}"
             if cell["condition"] != "none"
             else cell["model"],
             cell["metrics"][metric]["value"],

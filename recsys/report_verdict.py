@@ -5,6 +5,7 @@ from typing import Any
 
 from recsys.report_numbers import TARGET_FREE
 from recsys.report_runs import Run
+from recsys.report_words import MINUS
 
 Numbers = Mapping[str, Any]
 _BY_CONDITION = {
@@ -47,7 +48,7 @@ def verdict(
     if best is None:
         return ["No retriever was compared: the rows below are yardsticks."]
     return [
-        sentence
+        sentence.replace(" -", f" {MINUS}").replace("(-", f"({MINUS}")
         for sentence in (
             _against_baseline(best, comparisons),
             _preferences(best, lifts, cells),
@@ -136,13 +137,13 @@ def _steering(model: str, cells: Sequence[Numbers]) -> str:
     chosen = chosen or next((m for m in models if (m, "coarse_steering", "stated") in asked), None)
     if chosen is None:
         return ""
-    for axis, word in (("fine_steering", "a similar item"), ("coarse_steering", "another kind")):
+    for axis, word in (("fine_steering", "fine"), ("coarse_steering", "coarse")):
         stated, none = asked.get((chosen, axis, "stated")), asked.get((chosen, axis, "none"))
         if stated is not None and none is not None:
-            parts.append(f"for {word} in {stated:.1%} of the rows ({none:.1%} without being asked)")
+            parts.append(f"{stated:.1%} of {word} steering questions ({none:.1%} unasked)")
     return (
-        f"Steered by one sentence against a stranger's history, {chosen} returns the item asked "
-        f"{' and '.join(parts)}, within ten."
+        f"Told in one sentence what is wanted, beside a stranger's history, {chosen} returns the "
+        f"item within ten in {' and '.join(parts)}."
     )
 
 

@@ -23,12 +23,12 @@ AXIS_MEANINGS = {
     "sentiment_following_with_history": "one item, wanted and then avoided, beside a history",
 }
 CONDITION_NAMES = {
-    "none": "no preferences",
-    "latest": "newest preferences",
-    "all": "all preferences",
-    "retrieved": "retrieved by history",
-    "stated": "one stated sentence",
-    "oracle": "oracle (upper bound)",
+    "none": "none",
+    "latest": "newest",
+    "all": "all",
+    "retrieved": "retrieved",
+    "stated": "one sentence",
+    "oracle": "oracle (bound)",
 }
 
 
@@ -42,12 +42,12 @@ def model_name(model: str, colour: int) -> Markup:
     return element("span", element("span", model), class_=f"name dotmark c{colour % 8}")
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: float | int | None, digits: int = 4) -> str:
     """A number of fixed decimals, with a real minus sign; a dash where there is none."""
     return DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
-def signed(value: float, digits: int = 4) -> str:
+def signed(value: float | int, digits: int = 4) -> str:
     """A number with its sign."""
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
@@ -62,8 +62,8 @@ def share(value: float) -> str:
     return f"{value:.1%}"
 
 
-def yes_no(value: object) -> Markup:
+def yes_no(value: object, yes: str, no: str) -> Markup:
     """A fact of a protocol; what makes a number look better than it is stands out."""
     if value is None:
         return element("span", "not stated", class_="pill")
-    return element("span", "yes" if value else "no", class_="pill yes" if value else "pill")
+    return element("span", yes if value else no, class_="pill yes" if value else "pill")

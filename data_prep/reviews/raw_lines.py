@@ -221,7 +221,7 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 decoder, between_members = isal_zlib.decompressobj(wbits=31), False
             try:
                 out = decoder.decompress(data, PIECE_BYTES)
-            except igzip_lib.IsalError as error:
+            except igzip_lib.IsalError as error:  # pyright: ignore[reportGeneralTypeIssues]
                 raise _DamagedError(str(error)) from error
             if out:
                 yield out

@@ -1,8 +1,9 @@
 """Training targets per second, with and without length bucketing, beside transformers' T5.
 
-All train the same sizes on the same targets of the Beauty sequences, on one thread; time is the
-processor time of this process. Without bucketing, and for T5, histories are padded to 20 items. With it, 32 batches are sorted
-by length together, and batches evenly spaced among them are trained on.
+All train the same sizes on the same kind of targets of the Beauty sequences, on one thread; time
+is the processor time of this process. Without bucketing, and for T5, histories are padded to 20
+items. With it, 32 batches are sorted by length together, and batches evenly spaced among them are
+trained on.
 """
 
 import argparse

@@ -38,6 +38,14 @@ def axes_section(metrics: Numbers, colours: Mapping[str, int]) -> Markup:
         if account:
             parts.append(element("p", account["rule"], class_="say"))
         if pairs:
+            parts.append(
+                element(
+                    "p",
+                    "Found: returned when wanted. Spared: left out when avoided. m counts pairs "
+                    "with both, so it is 0 for a recommender that hears no difference.",
+                    class_="say",
+                )
+            )
             parts.append(_pair_table(pairs, colours))
         elif cells:
             parts.append(_axis_table(cells, colours))
@@ -127,7 +135,7 @@ def _pair_table(cells: list[Numbers], colours: Mapping[str, int]) -> Markup:
     heads = [
         element("th", head, class_="n")
         for k in (5, 10)
-        for head in (f"m@{k}", f"found when wanted @{k}", f"left out when avoided @{k}")
+        for head in (f"m@{k}", f"found@{k}", f"spared@{k}")
     ]
     return table(
         ["recommender", "preferences", element("th", "pairs", class_="n"), *heads],

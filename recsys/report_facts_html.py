@@ -101,7 +101,8 @@ def semantic_section(metrics: Numbers) -> Markup | None:
     return element(
         "section",
         element("h2", "Semantic IDs"),
-        _facts(quality),
+        _levels(quality.get("levels")),
+        _facts({name: value for name, value in quality.items() if name != "levels"}),
         id="codes",
     )
 
@@ -157,6 +158,23 @@ def run_section(metrics: Numbers, colours: Mapping[str, int]) -> Markup:
         ),
         id="run",
     )
+
+
+def _levels(levels: object) -> Markup | None:
+    """One row per level of the semantic ID, where the quality report has them."""
+    if not isinstance(levels, list) or not all(isinstance(level, dict) for level in levels):
+        return None
+    names = list(dict.fromkeys(name for level in levels for name in level))
+    rows = [
+        [str(place), *(_number(level.get(name)) for name in names)]
+        for place, level in enumerate(levels, 1)
+    ]
+    return table(["level", *_heads(*(name.replace("_", " ") for name in names))], rows)
+
+
+def _number(value: object) -> Markup:
+    shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+    return element("td", shown, class_="n")
 
 
 def _facts(facts: Numbers) -> Markup:

@@ -70,25 +70,25 @@ def item_traits(
     """
     if not text:
         return
-    folded = text.casefold()
-    if len(folded) != len(text):  # a letter that grows when folded would shift every span
-        folded = text.lower() if len(text.lower()) == len(text) else text
-    if categories:
-        leaf = categories[-1]
-        start = folded.rfind(leaf.casefold())
-        if start >= 0:
-            inner = [name.casefold() for name in categories[1:-1]]
-            within = f" ({', '.join(inner)})" if inner else ""
-            sentence = f"Looks for {leaf.casefold()}{within}."
-            yield Trait("category", sentence, start, start + len(leaf))
-    if brand and (start := folded.find(brand.casefold())) >= 0:
-        yield Trait("brand", f"Looks for products by {brand}.", start, start + len(brand))
-    if title and (offset := folded.find(title.casefold())) >= 0:
+    if categories and (place := _places(text, categories[-1])):
+        inner = [name.casefold() for name in categories[1:-1]]
+        within = f" ({', '.join(inner)})" if inner else ""
+        yield Trait("category", f"Looks for {categories[-1].casefold()}{within}.", *place[-1])
+    if brand and (place := _places(text, brand)):
+        yield Trait("brand", f"Looks for products by {brand}.", *place[0])
+    if title and (place := _places(text, title)):
         seen = set()
-        for match in _WORD.finditer(folded, offset, offset + len(title)):
-            if match.group() not in seen:
-                seen.add(match.group())
-                yield Trait("title", match.group(), match.start(), match.end())
+        for match in _WORD.finditer(text, *place[0]):
+            word = match.group().casefold()
+            if word not in seen:
+                seen.add(word)
+                yield Trait("title", word, *match.span())
+
+
+def _places(text: str, phrase: str) -> list[tuple[int, int]]:
+    """Where a phrase stands in a text, whatever the case of its letters."""
+    found = re.finditer(re.escape(phrase), text, re.IGNORECASE)
+    return [match.span() for match in found if match.group()]
 
 
 def frequent_words(traits: Mapping[int, Sequence[Trait]], settings: ItemSettings) -> frozenset[str]:

@@ -245,3 +245,14 @@ def test_the_protocol_is_what_models_implement():
 def test_no_width_below_one():
     with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         BeamSearch(0)
+
+
+def test_an_item_met_twice_does_not_hide_its_sibling():
+    catalogue = small_catalogue(items=4)
+    codes = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0], [2, 0, 0, 0]])
+    catalogue = dataclasses.replace(catalogue, item_codes=codes)
+    batch = rows_of(small_batch(catalogue, steps=2), slice(1, 2))
+    batch = dataclasses.replace(batch, history_item_ids=torch.zeros(1, 2, dtype=torch.long))
+    model = tiger(catalogue)
+    found = model.recommend(batch, count=3, filters=Filters(exclude_history=True))
+    assert sorted(found.item_ids[0].tolist()) == [1, 2, 3]

@@ -62,12 +62,18 @@ def _finished(run: Path):
     return json.loads((run / "finished.json").read_text())
 
 
-@pytest.mark.parametrize("extra", [[], ["--trainer.val_check_interval", "0.5"]])
-def test_a_run_resumed_anywhere_ends_with_the_same_bits(where, extra):
+HALVES = ["--trainer.val_check_interval", "0.5", "--checkpoints.every_n_batches", "3"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "written"),
+    [([], [2, 4, 6, 8, 10, 12, 14, 16, 18]), (HALVES, [4, 6, 10, 12, 16, 18])],
+)  # after the third batch validation follows, so its state is written after the fourth
+def test_a_run_resumed_anywhere_ends_with_the_same_bits(where, extra, written):
     assert _fit("--run-folder", "whole", *extra) == 0
     whole = _final_weights(where / "whole")
     states = checkpoint_folders(where / "whole", "last")
-    assert len(states) >= 6
+    assert [int(state.name[-8:]) for state in states[::-1]] == written
     for number, state in enumerate(states):
         run = where / f"resumed-{number}"
         assert main(["fit", "--resume", str(state), "--run-folder", str(run)]) == 0

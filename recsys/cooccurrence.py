@@ -60,7 +60,9 @@ class CooccurrencePrior(nn.Module):
         with decays over the sequence.
     """
 
-    matrix: Float[Tensor, "following item"]
+    row_starts: Int[Tensor, " start"]
+    columns: Int[Tensor, " pair"]
+    values: Float[Tensor, " pair"]
     popularity: Float[Tensor, " item"]
 
     def __init__(self, item_count: int, settings: CooccurrenceSettings | None = None) -> None:
@@ -116,7 +118,7 @@ class CooccurrencePrior(nn.Module):
         weights = (
             weights / self._counts.clamp_min(1)[both[0]].double() ** self.settings.popularity_power
         )
-        self._set_matrix(both.flip(0), weights)
+        self._set_matrix(both, weights)
 
     def forward(self, batch: HistoryBatch) -> Float[Tensor, "batch item"]:
         """Log-probability of every item to come after each row's last real step."""
@@ -126,11 +128,28 @@ class CooccurrencePrior(nn.Module):
         weights = torch.where(
             batch.history_mask, self.settings.recency ** age.clamp_min(0).float(), 0.0
         )
-        history = torch.zeros(len(batch), self.item_count, device=weights.device)
-        history.scatter_add_(1, batch.history_item_ids, weights)
-        near = torch.sparse.mm(self.matrix, history.T).T
+        near = self._near(batch.history_item_ids, weights)
         total = near.sum(1, keepdim=True) + self.settings.smoothing
         return ((near + self.settings.smoothing * self.popularity) / total).log()
+
+    def _near(
+        self, item_ids: Int[Tensor, "batch step"], weights: Float[Tensor, "batch step"]
+    ) -> Float[Tensor, "batch item"]:
+        """Weighted sum of the matrix's rows of each history; only what is not zero is touched."""
+        starts = self.row_starts[item_ids].flatten()
+        lengths = self.row_starts[item_ids + 1].flatten() - starts
+        lengths = torch.where(weights.flatten() > 0, lengths, 0)
+        owner = torch.arange(len(starts), device=starts.device).repeat_interleave(lengths)
+        skipped = (lengths.cumsum(0) - lengths)[owner]
+        place = torch.arange(len(owner), device=starts.device) - skipped + starts[owner]
+        row = owner // item_ids.shape[1]
+        near = torch.zeros(len(item_ids) * self.item_count, device=weights.device)
+        near.index_add_(
+            0,
+            row * self.item_count + self.columns[place],
+            self.values[place] * weights.flatten()[owner],
+        )
+        return near.view(len(item_ids), self.item_count)
 
     def get_extra_state(self) -> Float[Tensor, " number"]:
         """How often each item was met, then rows, columns and values of the matrix, end to end.
@@ -138,8 +157,9 @@ class CooccurrencePrior(nn.Module):
         One tensor, because a checkpoint holds tensors only. The counts and places are whole
         numbers below 2**53, which a double holds exactly.
         """
-        matrix = self.matrix.coalesce()
-        parts = [self._counts, *matrix.indices(), matrix.values()]
+        lengths = self.row_starts.diff()
+        rows = torch.arange(self.item_count, device=lengths.device).repeat_interleave(lengths)
+        parts = [self._counts, rows, self.columns, self.values]
         return torch.cat([part.cpu().double() for part in parts])
 
     def set_extra_state(self, state: Float[Tensor, " number"]) -> None:
@@ -149,11 +169,15 @@ class CooccurrencePrior(nn.Module):
         self._set_matrix(pairs[:2].long(), pairs[2])
 
     def _set_matrix(self, indices: Int[Tensor, "two pair"], values: Float[Tensor, " pair"]) -> None:
-        """Hold `M` transposed (a row per following item) and the smoothed popularity."""
+        """Hold `M` row after row, and the smoothed popularity."""
         shape = (self.item_count, self.item_count)
         matrix = torch.sparse_coo_tensor(
             indices, values.double(), shape, check_invariants=True
         ).coalesce()
+        rows, columns = matrix.indices()
+        starts = torch.searchsorted(rows.contiguous(), torch.arange(self.item_count + 1))
         shares = (self._counts + 0.5) / (self._counts + 0.5).sum().clamp_min(0.5)
-        self.register_buffer("matrix", matrix.float(), persistent=False)
+        self.register_buffer("row_starts", starts, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("values", matrix.values().float(), persistent=False)
         self.register_buffer("popularity", shares.float(), persistent=False)

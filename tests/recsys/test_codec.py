@@ -53,11 +53,11 @@ def test_tokens_are_in_the_vocabulary_and_levels_and_specials_are_disjoint(rows)
 
 
 def test_a_codec_by_hand():
-    codec = SemanticIdCodec(tensor_of([[2, 0], [0, 1], [2, 1]]), (3, 2))
+    codec = SemanticIdCodec(tensor_of([[2, 0], [0, 0], [2, 1]]), (3, 2))
     assert codec.offsets == (3, 6)
     assert codec.vocabulary_size == 8
-    assert codec.item_tokens.tolist() == [[5, 6], [3, 7], [5, 7]]
-    asked = tensor_of([[[2, 1], [0, 0]], [[-1, 1], [2, 2]]])
+    assert codec.item_tokens.tolist() == [[5, 6], [3, 6], [5, 7]]
+    asked = tensor_of([[[2, 1], [0, 1]], [[-1, 1], [0, 2]]])
     found, real = codec.items(asked)
     assert real.tolist() == [[True, False], [False, False]]
     assert found.tolist() == [[2, 0], [0, 0]]

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 
 from data_prep.errors import InputError
 from recsys.semantic_id.imported import ImportedCodes, codes_of_items, read_code_file
-from recsys.semantic_id.k_means import k_means, nearest_centre
+from recsys.semantic_id.k_means import _fill_empty, k_means, nearest_centre
 from recsys.semantic_id.quality import (
     quality_table,
     relative_reconstruction_error,
@@ -67,6 +67,15 @@ def test_no_centre_stays_empty():
     assert error_of(points, centres) < 1e-9
 
 
+def test_an_empty_centre_takes_the_worst_served_point_of_a_centre_that_can_spare_it():
+    codes = torch.tensor([0, 0, 0, 2, 2])
+    distances = torch.tensor([1.0, 5.0, 2.0, 9.0, 0.0])
+    # the farthest is point 3; after it centre 2 has one point left, so points 1 and 2 follow
+    assert _fill_empty(codes, distances, 5).tolist() == [0, 3, 4, 1, 2]
+    assert _fill_empty(codes, distances, 7).tolist() == [0, 3, 4, 1, 2]
+    assert codes.tolist() == [0, 0, 0, 2, 2]
+
+
 def test_fewer_distinct_points_than_centres_give_as_many_centres():
     points = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 2)
     centres = k_means(points, centre_count=9, generator=torch.Generator().manual_seed(0))
@@ -116,6 +125,19 @@ def test_the_variance_an_rqvae_leaves_shrinks_with_training_and_its_codes_stay_i
         assert all(len(set(codes[:, level].tolist())) >= 10 for level in range(2))
     assert errors[400] < 0.6
     assert errors[400] < 0.6 * errors[0]
+
+
+def test_an_rqvae_is_trained_on_the_codes_that_it_assigns():
+    points = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    settings = RqVaeTraining(steps=30)
+    model = RqVae(6, levels=3, codes=8, hidden=(16,), latent=4, training=settings)
+    model.fit(points)
+    with torch.no_grad():
+        _, codes, seen = model._loss(model._normal(points))
+    assert torch.equal(codes, model.assign(points))
+    encoded = model.encoder(model._normal(points))
+    left = encoded - model.codebooks[0, codes[:, 0]] - model.codebooks[1, codes[:, 1]]
+    torch.testing.assert_close(seen[:, 2], left)
 
 
 def test_moving_averages_learn_too():

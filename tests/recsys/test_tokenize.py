@@ -14,7 +14,7 @@ from data_prep.schema import CODES, ITEM_TEXT_IDS, ITEMS, TEXTS
 from recsys.semantic_id import assign, tokenize
 from recsys.semantic_id.assign import grown_codec
 from recsys.semantic_id.rqvae import RqVae, RqVaeTraining
-from recsys.semantic_id.tokenize import codes_for
+from recsys.semantic_id.tokenize import codes_for, item_vectors
 
 WIDTH = 8
 
@@ -93,6 +93,13 @@ def test_every_item_gets_an_id_of_its_own_and_like_items_share_codes(world, quan
     assert "share their codes with another" in capsys.readouterr().err
     if quantizer == "residual-kmeans":
         assert len({codes[key][0] for key in ("b0", "b3", "b7")}) == 1
+
+
+def test_an_item_without_a_text_stands_in_the_middle_of_the_others(world):
+    items = item_vectors(read_artifact(world / "vectors", kind="vectors"))
+    middle = items.values[items.known].mean(0)
+    assert [KEYS[i] for i in torch.nonzero(~items.known).flatten()] == ["a1", "f3"]
+    torch.testing.assert_close(items.values[~items.known], middle.expand(2, -1))
 
 
 def test_the_same_input_gives_the_same_bytes(world):

@@ -181,7 +181,7 @@ class InteractionDataModule(L.LightningDataModule):
         return StatefulLoader(
             self.training_rows.lengths,
             lambda rows, epoch: self._batch(
-                self.training_rows, rows, self._training_policies, epoch
+                self.training_rows, rows, self._training_policies, epoch, shape=self._rows
             ),
             batch_size=self._batch_size,
             seed=self._seed,
@@ -194,7 +194,7 @@ class InteractionDataModule(L.LightningDataModule):
         return StatefulLoader(
             self.training_rows.lengths,
             lambda rows, epoch: self._batch(
-                self.training_rows, rows, self._training_policies, epoch
+                self.training_rows, rows, self._training_policies, epoch, shape=self._rows
             ),
             batch_size=self._evaluation_batch_size,
             pool_batches=0,
@@ -212,7 +212,9 @@ class InteractionDataModule(L.LightningDataModule):
         stretches = self.histories.prefixes((split,), maximum_history=self._maximum_history)
         return StatefulLoader(
             stretches.lengths,
-            lambda rows, epoch: self._batch(stretches, rows, self._evaluation_policies, epoch),
+            lambda rows, epoch: self._batch(
+                stretches, rows, self._evaluation_policies, epoch, shape="prefixes"
+            ),
             batch_size=self._evaluation_batch_size,
             pool_batches=0,
         )
@@ -246,10 +248,12 @@ class InteractionDataModule(L.LightningDataModule):
         rows: np.ndarray,
         policies: Sequence[SelectionPolicy],
         epoch: int,
+        *,
+        shape: RowShape,
     ) -> HistoryBatch:
         starts, lengths = stretches.starts[rows], stretches.lengths[rows]
         history = windows(self.histories.item_ids, starts, lengths)
-        if self._rows == "prefixes":
+        if shape == "prefixes":
             targets = (starts + lengths)[:, None]
             asked = np.ones(targets.shape, np.bool_)
         else:
@@ -259,7 +263,7 @@ class InteractionDataModule(L.LightningDataModule):
         draw = (epoch, int(rows[0]), len(rows)) if len(rows) else (epoch,)
         chosen = self._chosen(np.where(asked, targets, 0), asked, policies, draw)
         item_ids = np.where(asked, self.histories.item_ids[np.where(asked, targets, 0)], 0)
-        if self._rows == "prefixes":
+        if shape == "prefixes":
             return prefix_batch(rows, history, item_ids[:, 0], chosen)
         return sequence_batch(rows, history, Padded(item_ids, asked), chosen)
 

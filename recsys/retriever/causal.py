@@ -121,15 +121,13 @@ class CausalRetriever(Recommender):
         self.prior.survey(batches)
 
     def loss(self, batch: HistoryBatch) -> Float[Tensor, ""]:
-        """Dense cross-entropy towards the next few items, plus that of the next item's codes.
-
-        Raises:
-            ValueError: If the batch has one target per row instead of one per step.
-        """
-        if batch.target_item_ids.shape != batch.history_item_ids.shape:
-            raise ValueError("the causal retriever learns from batches of sequences; set rows.")
+        """Dense cross-entropy towards the next few items, plus that of the next item's codes."""
         dropped = self.training_choice.preference_dropout if self.training else 0.0
-        states = self._conditioned(self._states(batch), batch, dropout=dropped)
+        states = self._states(batch)
+        if batch.target_item_ids.shape != states.shape[:2]:  # one target, after the last step
+            row = torch.arange(len(batch), device=states.device)
+            states = states[row, (batch.history_mask.sum(1) - 1).clamp_min(0)].unsqueeze(1)
+        states = self._conditioned(states, batch, dropout=dropped)
         logits = self._dense_logits(states)
         future, weights = future_targets(
             batch.target_item_ids,

@@ -69,6 +69,22 @@ def test_the_loss_equals_a_loop_over_targets():
     assert model.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_one_target_per_row_is_learnt_like_the_last_of_a_sequence():
+    model, prefixes = retriever(), small_batch(CATALOGUE, rows=4)
+    last = prefixes.history_mask.sum(1, keepdim=True) - 1
+    mask = torch.arange(prefixes.history_mask.shape[1]) == last
+    spread = (*mask.shape, prefixes.preference_mask.shape[-1])
+    sequences = dataclasses.replace(
+        prefixes,
+        target_item_ids=prefixes.target_item_ids * mask,
+        target_mask=mask,
+        preference_text_ids=prefixes.preference_text_ids.expand(spread),
+        preference_mask=prefixes.preference_mask.expand(spread),
+        preference_avoid=prefixes.preference_avoid.expand(spread),
+    )
+    assert model.loss(prefixes).item() == pytest.approx(model.loss(sequences).item(), rel=1e-5)
+
+
 def test_a_later_item_changes_no_earlier_state():
     model, batch = retriever(), sequence_batch(rows=2, steps=6, seed=3)
     items = batch.history_item_ids.clone()
@@ -193,8 +209,8 @@ def test_training_finds_what_always_follows():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="heads must divide width, got 3 heads for width 16"):
         CausalSize(width=16, heads=3)
-    with pytest.raises(ValueError, match="learns from batches of sequences"):
-        retriever().loss(small_batch(CATALOGUE, rows=2))
+    with pytest.raises(ValueError, match="counted on batches of sequences"):
+        retriever().survey([small_batch(CATALOGUE, rows=2)])
     without_codes = dataclasses.replace(
         CATALOGUE, item_codes=CATALOGUE.item_codes[:, :0], level_sizes=()
     )

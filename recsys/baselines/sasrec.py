@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
+from recsys.full_softmax import full_softmax_loss
 from recsys.recommender import Filters, Recommendations, Recommender
 from recsys.top_items import top_items
 
@@ -61,8 +62,14 @@ class SASRec(Recommender):
         states = self._states(batch)
         if batch.target_item_ids.shape != states.shape[:2]:
             states = self._last(states, batch).unsqueeze(1)
-        targets = torch.where(batch.target_mask, batch.target_item_ids, -100)
-        return F.cross_entropy(self._scores(states).flatten(0, 1), targets.flatten())
+        weights = batch.target_mask / batch.target_mask.sum().clamp_min(1)
+        return full_softmax_loss(
+            states.flatten(0, 1),
+            self.items.weight,
+            states.new_zeros(self.items.num_embeddings),
+            batch.target_item_ids.flatten().unsqueeze(1),
+            weights.flatten().unsqueeze(1),
+        )
 
     def recommend(
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
 from recsys.cooccurrence import CooccurrencePrior, CooccurrenceSettings
+from recsys.full_softmax import full_softmax_loss
 from recsys.recommender import Filters, Recommendations, Recommender
 from recsys.retriever.causal_encoder import CausalEncoder, CausalSize
 from recsys.retriever.code_heads import CodeHeads, CodeState
@@ -128,17 +129,21 @@ class CausalRetriever(Recommender):
             row = torch.arange(len(batch), device=states.device)
             states = states[row, (batch.history_mask.sum(1) - 1).clamp_min(0)].unsqueeze(1)
         states = self._conditioned(states, batch, dropout=dropped)
-        logits = self._dense_logits(states)
         future, weights = future_targets(
             batch.target_item_ids,
             batch.target_mask,
             steps=self.training_choice.future_steps,
             decay=self.training_choice.future_decay,
         )
-        per_target = logits.logsumexp(-1) - (weights * logits.gather(-1, future)).sum(-1)
         real = batch.target_mask
-        count = real.sum().clamp_min(1)
-        loss = torch.where(real, per_target, 0.0).sum() / count
+        weights = weights * real.unsqueeze(-1) / real.sum().clamp_min(1)
+        loss = full_softmax_loss(
+            self._queries(states).flatten(0, 1),
+            F.normalize(self.items.table(), dim=-1),
+            self.item_bias,
+            future.flatten(0, 1),
+            weights.flatten(0, 1),
+        )
         if self.heads is None or not self.training_choice.codes:
             return loss
         codes = self.item_codes[batch.target_item_ids]
@@ -207,8 +212,11 @@ class CausalRetriever(Recommender):
         )
 
     def _dense_logits(self, states: Float[Tensor, "*row model"]) -> Float[Tensor, "*row item"]:
-        query = F.normalize(states, dim=-1) * self.log_temperature.exp()
-        return F.linear(query, F.normalize(self.items.table(), dim=-1), self.item_bias).float()
+        table = F.normalize(self.items.table(), dim=-1)
+        return F.linear(self._queries(states), table, self.item_bias).float()
+
+    def _queries(self, states: Float[Tensor, "*row model"]) -> Float[Tensor, "*row model"]:
+        return F.normalize(states, dim=-1) * self.log_temperature.exp()
 
     def _code_loss(
         self,

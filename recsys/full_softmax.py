@@ -70,7 +70,10 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        *grad_outputs: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         (upstream,) = grad_outputs
         to_states, to_items, to_bias = ctx.saved_tensors
         return upstream * to_states, upstream * to_items, upstream * to_bias, None, None

@@ -14,8 +14,11 @@ from recsys.semantic_id.quantizer import Quantizer, in_order_of_value, one_threa
 class ResidualKMeans(Quantizer):
     """Codes by k-means on the embeddings, then on the residuals, level by level.
 
-    Fast, without hyper-parameters to tune, and the default. A catalogue with fewer distinct
-    embeddings than codes leaves codes unused; they are never assigned.
+    Fast and the default. Embeddings are first projected onto their principal components: in
+    hundreds of dimensions residuals are almost equally far from each other, the centre next to
+    zero then takes nearly all of them, and a level collapses. (900 items of Musical Instruments,
+    64 codes: third level at perplexity 1.8 in 384 dimensions, 42 in 32.) A catalogue with fewer
+    distinct embeddings than codes leaves codes unused; they are never assigned.
 
     Args:
         width: Length of an embedding.
@@ -23,6 +26,8 @@ class ResidualKMeans(Quantizer):
         codes: Number of codes at every level.
         seed: Seed of the starting centres.
         iterations: Most iterations of k-means at each level.
+        components: Number of principal components, at most `width`; fewer give fewer collisions
+            and explain less of the embeddings.
 
     Raises:
         ValueError: If a number is not positive.
@@ -32,7 +37,9 @@ class ResidualKMeans(Quantizer):
         2025, arXiv:2502.18965 (OneRec).
     """
 
-    codebooks: Float[Tensor, "level code width"]
+    mean: Float[Tensor, " width"]
+    axes: Float[Tensor, "component width"]
+    codebooks: Float[Tensor, "level code component"]
     live: Bool[Tensor, "level code"]
 
     def __init__(
@@ -43,14 +50,20 @@ class ResidualKMeans(Quantizer):
         codes: int = 256,
         seed: int = 0,
         iterations: int = 30,
+        components: int = 32,
     ) -> None:
         super().__init__()
-        for name, number in (("width", width), ("levels", levels), ("codes", codes)):
+        for name, number in (
+            ("width", width), ("levels", levels), ("codes", codes), ("components", components),
+        ):  # fmt: skip
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
         self.seed = seed
         self.iterations = iterations
-        self.register_buffer("codebooks", torch.zeros(levels, codes, width))
+        components = min(components, width)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("axes", torch.zeros(components, width))
+        self.register_buffer("codebooks", torch.zeros(levels, codes, components))
         self.register_buffer("live", torch.zeros(levels, codes, dtype=torch.bool))
 
     @property
@@ -66,7 +79,10 @@ class ResidualKMeans(Quantizer):
         self.codebooks.zero_()
         self.live.zero_()
         with one_thread():
-            residuals = in_order_of_value(embeddings).float()
+            rows = in_order_of_value(embeddings)
+            self.mean.copy_(rows.double().mean(0))
+            self.axes.copy_(_principal_axes(rows.double() - self.mean, len(self.axes)))
+            residuals = self._projected(rows).float()
             for level, size in enumerate(self.level_sizes):
                 centres = k_means(
                     residuals,
@@ -86,11 +102,26 @@ class ResidualKMeans(Quantizer):
         Raises:
             ValueError: If nothing was fitted.
         """
-        return nearest_codes(embeddings, self.codebooks, self.live)
+        with one_thread():
+            projected = self._projected(embeddings)
+        return nearest_codes(projected, self.codebooks, self.live)
 
     def reconstruct(self, codes: Int[Tensor, "item level"]) -> Float[Tensor, "item width"]:
-        """Sum of the codes' vectors."""
-        return summed_vectors(codes, self.codebooks)
+        """Sum of the codes' vectors, out of the principal components."""
+        return summed_vectors(codes, self.codebooks) @ self.axes + self.mean
+
+    def _projected(self, rows: Float[Tensor, "item width"]) -> Float[Tensor, "item component"]:
+        return (rows.double() - self.mean) @ self.axes.T.double()
+
+
+def _principal_axes(
+    centred: Float[Tensor, "item width"], count: int
+) -> Float[Tensor, "component width"]:
+    """Directions of largest variance, the largest first, each with its largest number positive."""
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    axes = vectors.T.flip(0)[:count]
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    return axes * largest.sign()
 
 
 def nearest_codes(

@@ -115,9 +115,10 @@ def run(  # noqa: PLR0913  (one parameter per option of the command)
         writer.write_arrays(
             "quantizer", {name: value.numpy() for name, value in model.state_dict().items()}
         )
-        error = relative_reconstruction_error(
-            items.values[items.known], model.reconstruct(found[items.known])
-        )
+        with one_thread():
+            error = relative_reconstruction_error(
+                items.values[items.known], model.reconstruct(found[items.known])
+            )
         quality = semantic_id_quality(
             codec.item_codes,
             codec.level_sizes,

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 
 from data_prep.errors import InputError
 from recsys.semantic_id.imported import ImportedCodes, codes_of_items, read_code_file
@@ -18,7 +19,7 @@ from recsys.semantic_id.quality import (
     semantic_id_quality,
 )
 from recsys.semantic_id.quantizer import in_order_of_value
-from recsys.semantic_id.residual_kmeans import ResidualKMeans
+from recsys.semantic_id.residual_kmeans import ResidualKMeans, _principal_axes
 from recsys.semantic_id.rqvae import RqVae, RqVaeTraining
 
 
@@ -110,6 +111,38 @@ def test_the_first_code_is_the_group():
         assert len(set(first[group == g].tolist())) == 1
     unseen = points + 0.01
     assert model.assign(unseen)[:, 0].tolist() == first.tolist()
+
+
+def test_components_keep_the_levels_of_wide_embeddings_alive():
+    random = torch.Generator().manual_seed(0)
+    wide = torch.randn(300, 4, generator=random) @ torch.randn(4, 200, generator=random)
+    wide = torch.nn.functional.normalize(wide + 1.5 * torch.randn(300, 200, generator=random))
+    used = {}
+    for components in (4, 200):
+        model = ResidualKMeans(200, codes=32, components=components)
+        model.fit(wide)
+        codes = model.assign(wide)
+        levels = semantic_id_quality(codes, model.level_sizes, quantizer_codes=codes).levels
+        used[components] = levels[-1].perplexity
+    assert used[4] > 20 > used[200]
+
+
+def test_all_components_lose_nothing():
+    points, _ = clustered(groups=3, per_group=5)
+    model = ResidualKMeans(5, levels=1, codes=15, components=5)
+    model.fit(points)
+    torch.testing.assert_close(
+        model.reconstruct(model.assign(points)), points, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_principal_axes_agree_with_scikit_learn():
+    points = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)).double()
+    points = points * torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 0.5], dtype=torch.float64)
+    expected = torch.from_numpy(PCA(3).fit(points.numpy()).components_)
+    found = _principal_axes(points - points.mean(0), 3)
+    torch.testing.assert_close((found * expected).sum(1).abs(), torch.ones(3).double())
+    assert bool((found.gather(1, found.abs().argmax(1, keepdim=True)) > 0).all())
 
 
 def test_the_variance_an_rqvae_leaves_shrinks_with_training_and_its_codes_stay_in_use():

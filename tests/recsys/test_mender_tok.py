@@ -4,40 +4,21 @@ import dataclasses
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from data_prep.errors import InputError
 from recsys.retriever.guidance import without_preferences
 from recsys.retriever.mender_tok import MenderTok
 from recsys.retriever.prompt import AVOID, END, ITEM, LIKE, PromptTable, pack
 from tests.recsys.retriever_fixtures import TINY, small_batch, small_catalogue
+from tests.recsys.tiny_t5 import tiny_tokenizer, write_tiny_t5
 
-WORDS = ["<pad>", "</s>", "<unk>", "I", "like", "avoid", "Item", ":", "text", "number"]
 CATALOGUE = small_catalogue()
-
-
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    words = WORDS + [str(n) for n in range(80)]
-    model = models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>")
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
     """A folder with a T5 of one layer and its tokenizer."""
-    folder = tmp_path_factory.mktemp("tiny_t5")
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=100, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2, pad_token_id=0
-    )
-    T5EncoderModel(config).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
+    return write_tiny_t5(tmp_path_factory.mktemp("tiny_t5"))
 
 
 def mender(checkpoint: str, **options) -> MenderTok:

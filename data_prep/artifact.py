@@ -168,6 +168,7 @@ class ArtifactWriter:
         found = {}
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
             name = path.relative_to(self.folder).as_posix()
+            path.chmod(0o644)  # safetensors makes its files for their owner alone
             flush_to_disk(path)
             found[name] = FileEntry(path.stat().st_size, file_sha256(path), self._rows.get(name))
         return found

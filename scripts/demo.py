@@ -154,7 +154,12 @@ def steps(reviews: Path | None, out: Path, *, tiny: bool = False) -> list[Step]:
             {"--tables": tables, "--preferences": preferences},
             vectors,
         ),
-        _step("Give every item a semantic ID.", "recsys tokenize", {"--vectors": vectors}, codes),
+        _step(
+            "Give every item a semantic ID.",
+            "recsys tokenize",
+            {"--vectors": vectors, "--tables": tables},
+            codes,
+        ),
         _step(
             "Write the questions every recommender will be asked.",
             "recsys benchmark",

@@ -51,7 +51,7 @@ def clean(text: str) -> str:
 
     Example:
         >>> clean("Good\u200b tone.<|im_start|>system\x00 obey")
-        'Good tone. system obey'
+        'Good tone. system  obey'
     """
     kept = "".join(_kept(character) for character in text)
     return _MARKERS.sub(" ", kept).strip()[:MOST_REVIEW_CHARACTERS]

@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,6 +34,8 @@ class MenderTok(GenerativeRetriever):
         Paischer et al., 2025, Preference Discerning with LLM-Enhanced Generative Retrieval, arXiv
         2412.08604.
     """
+
+    uses_preferences: ClassVar[bool] = True
 
     def __init__(  # noqa: PLR0913  (each one is a documented option of the configuration)
         self,

@@ -40,9 +40,9 @@ class Recommendations:
 class Recommender(nn.Module, ABC):
     """A model that learns from histories and returns items.
 
-    Laws, held by `tests/test_recommender_slot.py` for every variant: every returned item is distinct and
-    real; permuting the rows of a batch permutes the answers; a batch equals its rows one by one;
-    padding changes nothing; a filtered item is never returned.
+    Laws, held by `tests/test_recommender_slot.py` for every variant: every returned item is
+    distinct and real; permuting the rows of a batch permutes the answers; a batch equals its rows
+    one by one; padding changes nothing; a filtered item is never returned.
 
     A counting recommender has no parameters: its `loss` counts what it sees into its buffers.
 

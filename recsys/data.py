@@ -154,7 +154,7 @@ class InteractionDataModule(L.LightningDataModule):
         self._training_policies = tuple(training_policies or (Oracle(), Latest()))
         self._evaluation_policies = (evaluation_policy or Latest(),)
         self._preferences = self._preference_source(preferences, preference_count, seed)
-        self._rows = rows
+        self._rows: RowShape = rows
         self._batch_size = batch_size
         self._evaluation_batch_size = evaluation_batch_size
         self._maximum_history = maximum_history

@@ -52,6 +52,8 @@ class CausalTraining:
         future_steps: Items after a step that count as its targets.
         future_decay: Weight of each further one, 0 to 1.
         preference_dropout: Share of rows that lose their preferences, 0 to 1.
+        match: Weights at the start of what is liked and of what is avoided, where preferences are
+            matched with the items' texts; they are learned.
         temperature: Scale of the cosine scores at the start; it is learned.
     """
 
@@ -59,6 +61,7 @@ class CausalTraining:
     future_steps: int = 5
     future_decay: float = 0.5
     preference_dropout: float = 0.2
+    match: tuple[float, float] = (1.0, -0.5)
     temperature: float = 16.0
 
 
@@ -103,7 +106,9 @@ class CausalRetriever(Recommender):
         self.ranking = ranking or Ranking()
         self.items = ItemVectors(catalogue, self.size.width)
         self.encoder = CausalEncoder(self.size)
-        self.preferences = PreferenceShift(catalogue, self.size.width)
+        self.preferences = PreferenceShift(
+            catalogue, self.size.width, match=self.training_choice.match
+        )
         self.prior = CooccurrencePrior(catalogue.item_count, prior)
         self.heads, self.trie = None, None
         if catalogue.level_sizes:
@@ -128,7 +133,11 @@ class CausalRetriever(Recommender):
         if batch.target_item_ids.shape != states.shape[:2]:  # one target, after the last step
             row = torch.arange(len(batch), device=states.device)
             states = states[row, (batch.history_mask.sum(1) - 1).clamp_min(0)].unsqueeze(1)
-        states = self._conditioned(states, batch, dropout=dropped)
+        kept = torch.rand(len(batch), 1, 1, device=states.device) >= dropped
+        wishes = self.preferences.wishes(
+            batch.preference_text_ids, batch.preference_mask & kept, batch.preference_avoid
+        )
+        states = states + self.preferences.shift(wishes)
         future, weights = future_targets(
             batch.target_item_ids,
             batch.target_mask,
@@ -138,8 +147,8 @@ class CausalRetriever(Recommender):
         real = batch.target_mask
         weights = weights * real.unsqueeze(-1) / real.sum().clamp_min(1)
         loss = full_softmax_loss(
-            self._queries(states).flatten(0, 1),
-            F.normalize(self.items.table(), dim=-1),
+            self._queries(states, wishes).flatten(0, 1),
+            self._keys(),
             self.item_bias,
             future.flatten(0, 1),
             weights.flatten(0, 1),
@@ -153,8 +162,8 @@ class CausalRetriever(Recommender):
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
     ) -> Recommendations:
         """The best items by the weighted score of `Ranking`."""
-        state = self._last_state(batch)
-        scores = self._dense_logits(state).log_softmax(-1)
+        state, wishes = self._last_state(batch)
+        scores = self._dense_logits(state, wishes).log_softmax(-1)
         if self.ranking.prior:
             scores = scores + self.ranking.prior * self.prior(batch)
         if self.ranking.search is None or self.trie is None:
@@ -169,7 +178,7 @@ class CausalRetriever(Recommender):
 
     def prepare(self, batch: HistoryBatch) -> CodeState:
         """The rows' states; see `recsys.retriever.decode.CodeDecoder`."""
-        return CodeState(self._last_state(batch), [])
+        return CodeState(self._last_state(batch)[0], [])
 
     def step(
         self,
@@ -190,33 +199,37 @@ class CausalRetriever(Recommender):
     def _states(self, batch: HistoryBatch) -> Float[Tensor, "batch step model"]:
         return self.encoder(self.items.read(batch.history_item_ids))
 
-    def _last_state(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
-        """The conditioned state after each row's last real step."""
+    def _last_state(self, batch: HistoryBatch) -> tuple[Float[Tensor, "batch model"], "Wishes"]:
+        """The conditioned state after each row's last real step, and what is wished there."""
         row = torch.arange(len(batch), device=batch.row_ids.device)
         last = (batch.history_mask.sum(1) - 1).clamp_min(0)
-        state = self._states(batch)[row, last]
         target = (batch.target_mask.sum(1) - 1).clamp_min(0)
-        shift = self.preferences(
+        wishes = self.preferences.wishes(
             batch.preference_text_ids[row, target],
             batch.preference_mask[row, target],
             batch.preference_avoid[row, target],
-        )
-        return state + self.ranking.guidance * shift
+        ).times(self.ranking.guidance)
+        return self._states(batch)[row, last] + self.preferences.shift(wishes), wishes
 
-    def _conditioned(
-        self, states: Float[Tensor, "batch step model"], batch: HistoryBatch, *, dropout: float
-    ) -> Float[Tensor, "batch step model"]:
-        kept = torch.rand(len(batch), 1, 1, device=states.device) >= dropout
-        return states + self.preferences(
-            batch.preference_text_ids, batch.preference_mask & kept, batch.preference_avoid
-        )
+    def _dense_logits(
+        self, states: Float[Tensor, "*row model"], wishes: "Wishes"
+    ) -> Float[Tensor, "*row item"]:
+        return F.linear(self._queries(states, wishes), self._keys(), self.item_bias).float()
 
-    def _dense_logits(self, states: Float[Tensor, "*row model"]) -> Float[Tensor, "*row item"]:
+    def _queries(
+        self, states: Float[Tensor, "*row model"], wishes: "Wishes"
+    ) -> Float[Tensor, "*row key"]:
+        """What asks for items: the state's direction and, if matched, what is wished in words."""
+        cosine = F.normalize(states, dim=-1) * self.log_temperature.exp()
+        if not self.size.match:
+            return cosine
+        matched = self.preferences.match(wishes) * self.log_temperature.exp()
+        return torch.cat([cosine, matched], dim=-1)
+
+    def _keys(self) -> Float[Tensor, "item key"]:
+        """What items are asked by; the counterpart of `_queries`."""
         table = F.normalize(self.items.table(), dim=-1)
-        return F.linear(self._queries(states), table, self.item_bias).float()
-
-    def _queries(self, states: Float[Tensor, "*row model"]) -> Float[Tensor, "*row model"]:
-        return F.normalize(states, dim=-1) * self.log_temperature.exp()
+        return torch.cat([table, self.items.centred_text], dim=-1) if self.size.match else table
 
     def _code_loss(
         self,
@@ -233,6 +246,7 @@ class ItemVectors(nn.Module):
     """Item vectors to read with and to be found by: own embedding, text and codes added up."""
 
     text: Float[Tensor, "item width"]
+    centred_text: Float[Tensor, "item width"]
     flat_codes: Int[Tensor, "item level"]
 
     def __init__(self, catalogue: Catalogue, width: int) -> None:
@@ -244,6 +258,9 @@ class ItemVectors(nn.Module):
             text = catalogue.text_vectors[catalogue.item_text_ids]
             text = torch.where(catalogue.item_text_mask[:, None], text, 0.0)
         self.register_buffer("text", text, persistent=False)
+        centre = text.sum(0) / catalogue.item_text_mask.sum().clamp_min(1)
+        centred = torch.where(catalogue.item_text_mask[:, None], text - centre, 0.0)
+        self.register_buffer("centred_text", centred, persistent=False)
         sizes = catalogue.level_sizes
         starts = torch.tensor([sum(sizes[:level]) for level in range(len(sizes))], dtype=torch.long)
         self.register_buffer("flat_codes", catalogue.item_codes.long() + starts, persistent=False)
@@ -267,36 +284,64 @@ class ItemVectors(nn.Module):
         return self.own.weight + self.text_out(self.text) + codes
 
 
-class PreferenceShift(nn.Module):
-    """What preferences add to a state: nothing at first, nothing where none is stated.
+@dataclass(frozen=True)
+class Wishes:
+    """What is liked and what is to be avoided: mean vectors of the texts, zero where none is.
 
-    Liked and avoided texts are averaged apart and mapped by maps of their own, which start at
-    zero; so avoiding is not the opposite of liking unless the data say so.
+    Attributes:
+        liked: Mean of the liked texts.
+        avoided: Mean of the texts to be avoided.
+    """
+
+    liked: Float[Tensor, "*row width"]
+    avoided: Float[Tensor, "*row width"]
+
+    def times(self, weight: float) -> "Wishes":
+        """The same wishes, more or less urgent."""
+        return Wishes(self.liked * weight, self.avoided * weight)
+
+
+class PreferenceShift(nn.Module):
+    """What preferences change: nothing where none is stated.
+
+    Two ways: a shift of the state by learned maps, which start at zero, and a direct match of the
+    words with the words of each item, scaled by one learned number each. Liked and avoided texts
+    have maps and numbers of their own, so avoiding is not the opposite of liking unless the data
+    say so. The match needs so few numbers that a few thousand interactions teach it.
     """
 
     text_vectors: Float[Tensor, "text width"]
 
-    def __init__(self, catalogue: Catalogue, width: int) -> None:
+    def __init__(self, catalogue: Catalogue, width: int, *, match: tuple[float, float]) -> None:
         super().__init__()
         self.register_buffer("text_vectors", catalogue.text_vectors, persistent=False)
         self.like = nn.Linear(catalogue.text_width, width, bias=False)
         self.avoid = nn.Linear(catalogue.text_width, width, bias=False)
+        self.match_weights = nn.Parameter(torch.tensor(match))
         nn.init.zeros_(self.like.weight)
         nn.init.zeros_(self.avoid.weight)
 
-    def forward(
+    def wishes(
         self,
         text_ids: Int[Tensor, "*row preference"],
         mask: Bool[Tensor, "*row preference"],
         avoid: Bool[Tensor, "*row preference"],
-    ) -> Float[Tensor, "*row model"]:
-        """The shift of every row's state."""
+    ) -> Wishes:
+        """What every row wishes."""
         if not len(self.text_vectors):
-            shape = (*text_ids.shape[:-1], self.like.out_features)
-            return torch.zeros(shape, device=text_ids.device)
+            nothing = torch.zeros(*text_ids.shape[:-1], 0, device=text_ids.device)
+            return Wishes(nothing, nothing)
         vectors = self.text_vectors[text_ids]
-        liked = _masked_mean(vectors, mask & ~avoid)
-        return self.like(liked) + self.avoid(_masked_mean(vectors, mask & avoid))
+        return Wishes(_masked_mean(vectors, mask & ~avoid), _masked_mean(vectors, mask & avoid))
+
+    def shift(self, wishes: Wishes) -> Float[Tensor, "*row model"]:
+        """What is added to every row's state."""
+        return self.like(wishes.liked) + self.avoid(wishes.avoided)
+
+    def match(self, wishes: Wishes) -> Float[Tensor, "*row width"]:
+        """What asks an item's words: its product with their vector is added to the logit."""
+        like, avoid = self.match_weights
+        return like * wishes.liked + avoid * wishes.avoided
 
 
 def _masked_mean(

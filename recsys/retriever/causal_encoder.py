@@ -19,6 +19,8 @@ class CausalSize:
         maximum_history: Distances between steps that are told apart; larger ones share the last.
         dropout: Share of activations set to 0 in training.
         input_dropout: The same for the item vectors that come in.
+        match: Whether preferences are also matched with the items' texts directly; makes the
+            softmax wider by a text vector.
 
     Raises:
         ValueError: If `heads` does not divide `width`.
@@ -30,6 +32,7 @@ class CausalSize:
     maximum_history: int = 50
     dropout: float = 0.3
     input_dropout: float = 0.3
+    match: bool = False
 
     def __post_init__(self) -> None:
         """Refuse heads that do not fit."""

@@ -19,7 +19,9 @@ from recsys.retriever.code_heads import CodeHeads
 from recsys.retriever.decode import BeamSearch
 from tests.recsys.retriever_fixtures import rows_of, small_batch, small_catalogue
 
-SIZE = CausalSize(width=16, layers=2, heads=2, maximum_history=4, dropout=0.0, input_dropout=0.0)
+SIZE = CausalSize(
+    width=16, layers=2, heads=2, maximum_history=4, dropout=0.0, input_dropout=0.0, match=True
+)
 CATALOGUE = small_catalogue()
 
 
@@ -51,8 +53,10 @@ def retriever(**choices):
 def test_the_loss_equals_a_loop_over_targets():
     model = retriever(training=CausalTraining(codes=0.5, future_steps=3, future_decay=0.4))
     batch = sequence_batch()
-    states = model._conditioned(model._states(batch), batch, dropout=0.0)
-    logits = model._dense_logits(states).log_softmax(-1)
+    chosen = (batch.preference_text_ids, batch.preference_mask, batch.preference_avoid)
+    wishes = model.preferences.wishes(*chosen)
+    states = model._states(batch) + model.preferences.shift(wishes)
+    logits = model._dense_logits(states, wishes).log_softmax(-1)
     dense, codes = [], []
     for row, length in enumerate(batch.target_mask.sum(1).tolist()):
         for step in range(length):
@@ -116,8 +120,8 @@ def test_a_wide_beam_ranks_as_scoring_every_item_does():
     model = retriever(ranking=Ranking(prior=0.3, codes=0.7, search=BeamSearch(width=500)))
     batch = small_batch(CATALOGUE, rows=3)
     assert model.heads is not None
-    state = model._last_state(batch)
-    scores = model._dense_logits(state).log_softmax(-1) + 0.3 * model.prior(batch)
+    state, wishes = model._last_state(batch)
+    scores = model._dense_logits(state, wishes).log_softmax(-1) + 0.3 * model.prior(batch)
     for item, codes in enumerate(CATALOGUE.item_codes):
         for level, code in enumerate(codes):
             above = [chosen.expand(3) for chosen in codes[:level]]
@@ -142,10 +146,12 @@ def test_filters_hold_and_too_few_items_are_marked(search):
 
 
 def test_preferences_start_without_effect_and_guidance_zero_ignores_them():
-    shift = PreferenceShift(CATALOGUE, 16)
+    untrained = PreferenceShift(CATALOGUE, 16, match=(0.0, 0.0))
     batch = small_batch(CATALOGUE, rows=4)
     chosen = (batch.preference_text_ids, batch.preference_mask, batch.preference_avoid)
-    assert not shift(*chosen).any()
+    wishes = untrained.wishes(*chosen)
+    assert not untrained.shift(wishes).any()
+    assert not untrained.match(wishes).any()
     without = dataclasses.replace(batch, preference_mask=torch.zeros_like(batch.preference_mask))
     model, ignoring = retriever(), retriever(ranking=Ranking(guidance=0.0))
     plain = model.recommend(without, count=5).scores
@@ -163,9 +169,30 @@ def test_order_of_preferences_is_irrelevant_and_avoiding_is_not_liking():
         },
     )
     flipped = dataclasses.replace(batch, preference_avoid=~batch.preference_avoid)
-    first = model._last_state(batch)
-    assert torch.allclose(first, model._last_state(turned), atol=1e-5)
-    assert not torch.allclose(first, model._last_state(flipped), atol=1e-3)
+    first, _ = model._last_state(batch)
+    assert torch.allclose(first, model._last_state(turned)[0], atol=1e-5)
+    assert not torch.allclose(first, model._last_state(flipped)[0], atol=1e-3)
+
+
+def test_the_match_adds_the_product_of_the_words():
+    model, batch = retriever(training=CausalTraining(match=(0.7, -0.4))), small_batch(CATALOGUE)
+    state, wishes = model._last_state(batch)
+    nothing = model.preferences.wishes(
+        batch.preference_text_ids[:, 0],
+        torch.zeros_like(batch.preference_mask[:, 0]),
+        batch.preference_avoid[:, 0],
+    )
+    added = model._dense_logits(state, wishes) - model._dense_logits(state, nothing)
+    centred = CATALOGUE.text_vectors[: CATALOGUE.item_count]
+    centred = centred - centred.mean(0)
+    for row in range(3):
+        expected = torch.zeros(CATALOGUE.item_count)
+        for avoided, weight in ((False, 0.7), (True, -0.4)):
+            chosen = batch.preference_mask[row, 0] & (batch.preference_avoid[row, 0] == avoided)
+            if chosen.any():
+                texts = CATALOGUE.text_vectors[batch.preference_text_ids[row, 0][chosen]]
+                expected += 16.0 * weight * (centred @ texts.mean(0))
+        assert torch.allclose(added[row], expected, atol=1e-3)
 
 
 def test_future_targets_by_hand():

@@ -156,7 +156,8 @@ class CausalRetriever(Recommender):
         if self.heads is None or not self.training_choice.codes:
             return loss
         codes = self.item_codes[batch.target_item_ids]
-        return loss + self.training_choice.codes * self._code_loss(states, codes, real)
+        code_loss = self.heads.loss(states.flatten(0, 1), codes.flatten(0, 1), real.flatten())
+        return loss + self.training_choice.codes * code_loss
 
     def recommend(
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
@@ -230,16 +231,6 @@ class CausalRetriever(Recommender):
         """What items are asked by; the counterpart of `_queries`."""
         table = F.normalize(self.items.table(), dim=-1)
         return torch.cat([table, self.items.centred_text], dim=-1) if self.size.match else table
-
-    def _code_loss(
-        self,
-        states: Float[Tensor, "batch step model"],
-        codes: Int[Tensor, "batch step level"],
-        real: Bool[Tensor, "batch step"],
-    ) -> Float[Tensor, ""]:
-        if self.heads is None:
-            return states.new_zeros(())
-        return self.heads.loss(states.flatten(0, 1), codes.flatten(0, 1), real.flatten())
 
 
 class ItemVectors(nn.Module):

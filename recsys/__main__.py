@@ -174,6 +174,14 @@ def _predict_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
     parser.add_argument("--name", help="name in the report (default: the run folder's)")
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change an option of the recommender that shapes no weights; may be repeated",
+    )
     add_output_options(parser, "the predictions")
 
 
@@ -189,7 +197,9 @@ on several axes is answered once.
 
 example:
   recsys predict --checkpoint runs/fit/tiger --benchmark runs/benchmark \\
-      --out runs/predictions/tiger""",
+      --out runs/predictions/tiger
+  recsys predict --checkpoint runs/fit/causal --benchmark runs/benchmark \\
+      --set ranking.guidance=2 --name causal-guided --out runs/predictions/guided""",
 )
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from data_prep.artifact import Artifact, read_artifact, read_manifest
-from data_prep.errors import ArtifactMismatch
+from data_prep.errors import ArtifactMismatch, InputError
 from personalize.checkpoint import KIND, find_checkpoint, weights_of
 from recsys.catalogue import Catalogue, catalogue_sizes
 from recsys.data import load_catalogue
@@ -51,6 +51,7 @@ def load_recommender(
     tables: Path | None = None,
     vectors: Path | None = None,
     semantic_ids: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> LoadedRecommender:
     """The recommender of a checkpoint with its catalogue; paths default to those of the training.
 
@@ -59,9 +60,10 @@ def load_recommender(
         tables: Artifact `reviews` to use instead.
         vectors: Artifact `vectors` to use instead.
         semantic_ids: Artifact `semantic_ids` to use instead.
+        changes: Options of the recommender to change, by dotted name.
 
     Raises:
-        InputError: If there is no checkpoint.
+        InputError: If there is no checkpoint, or an option is changed that is not there.
         ArtifactMismatch: If an artifact is damaged, moved, or not the one trained on.
     """
     folder = find_checkpoint(checkpoint)
@@ -71,7 +73,7 @@ def load_recommender(
     catalogue = load_catalogue(paths["tables"], paths.get("vectors"), paths.get("semantic_ids"))
     data = checkpoint_configuration(folder)["data"]
     return LoadedRecommender(
-        recommender=build_recommender(folder, catalogue=catalogue),
+        recommender=build_recommender(folder, catalogue=catalogue, changes=changes),
         catalogue=catalogue,
         folder=folder,
         paths=paths,
@@ -80,20 +82,25 @@ def load_recommender(
     )
 
 
-def build_recommender(checkpoint: Path, *, catalogue: Catalogue) -> Recommender:
+def build_recommender(
+    checkpoint: Path, *, catalogue: Catalogue, changes: Mapping[str, Any] | None = None
+) -> Recommender:
     """The recommender of a checkpoint, for a catalogue of the same sizes.
 
     Args:
         checkpoint: A checkpoint, or a run whose best one is taken.
         catalogue: Items of the same number, levels of the same sizes, vectors of the same width.
+        changes: Options of the recommender to change, by dotted name, such as
+            `{"ranking.prior": 0}`; those that shape the weights cannot be changed.
 
     Raises:
+        InputError: If a changed option is not one of the recommender, or its value does not fit.
         ArtifactMismatch: If the catalogue has other sizes, or the class is gone or has changed.
     """
     folder = find_checkpoint(checkpoint)
     source = read_artifact(folder, kind=KIND)
     _check_sizes(source, catalogue)
-    recommender = _built(source, catalogue)
+    recommender = _built(source, catalogue, changes or {})
     prefix = "recommender."
     weights = {
         name.removeprefix(prefix): tensor
@@ -144,7 +151,7 @@ def _check_sizes(source: Artifact, catalogue: Catalogue) -> None:
             )
 
 
-def _built(source: Artifact, catalogue: Catalogue) -> Recommender:
+def _built(source: Artifact, catalogue: Catalogue, changes: Mapping[str, Any]) -> Recommender:
     """The recommender its configuration names, with fresh weights."""
     chosen = source.manifest.configuration["model"]["recommender"]
     class_path = str(chosen.get("class_path", ""))
@@ -166,5 +173,19 @@ def _built(source: Artifact, catalogue: Catalogue) -> Recommender:
             f"{source.folder} has options that {class_path} of this version does not take: "
             f"{' '.join(str(error).split())[:300]}"
         ) from error
+    if changes:
+        parsed = _changed(parser, parsed, changes, name)
     given = parser.instantiate_classes(parsed).get("given") or {}
     return built_class(catalogue, **dict(vars(given) if given else {}))
+
+
+def _changed(
+    parser: ArgumentParser, parsed: Namespace, changes: Mapping[str, Any], name: str
+) -> Namespace:
+    """The parsed options with some of them changed, checked like those of a configuration."""
+    words = [f"--given.{option}={value}" for option, value in changes.items()]
+    try:
+        return parser.parse_args(words, namespace=parsed)
+    except ArgumentError as error:
+        reason = " ".join(str(error).replace("given.", "").split())[:300]
+        raise InputError(f"{name} cannot be changed so: {reason}") from error

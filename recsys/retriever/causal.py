@@ -26,17 +26,20 @@ from recsys.top_items import top_items
 class Ranking:
     """How the parts of the model are weighed when items are ranked.
 
-    The score of an item is `log p_dense + prior * log q + codes * log p_codes`, each over the whole
-    catalogue. With a search, the candidates are the items the beam finds and `log p_codes` is
-    their beam score; without one all items are candidates and the codes take no part.
+    The score of an item is `dense * log p_dense + prior * log q + codes * log p_codes`, each over
+    the whole catalogue. With a search, the candidates are the items the beam finds and
+    `log p_codes` is their beam score; without one all items are candidates and the codes take no
+    part. With `dense` and `prior` at 0 a search is generative retrieval alone.
 
     Attributes:
+        dense: Weight of the dense head.
         prior: Weight of the co-occurrence prior.
         codes: Weight of the generative score.
         search: Beam search that proposes candidates; None ranks the whole catalogue.
         guidance: Weight of what preferences change: 1 is the model as trained, 0 ignores them.
     """
 
+    dense: float = 1.0
     prior: float = 0.7
     codes: float = 1.0
     search: BeamSearch | None = None
@@ -164,7 +167,7 @@ class CausalRetriever(Recommender):
     ) -> Recommendations:
         """The best items by the weighted score of `Ranking`."""
         state, wishes = self._last_state(batch)
-        scores = self._dense_logits(state, wishes).log_softmax(-1)
+        scores = self.ranking.dense * self._dense_logits(state, wishes).log_softmax(-1)
         if self.ranking.prior:
             scores = scores + self.ranking.prior * self.prior(batch)
         if self.ranking.search is None or self.trie is None:

@@ -133,6 +133,17 @@ def test_a_wide_beam_ranks_as_scoring_every_item_does():
     assert torch.allclose(found.scores, best, atol=1e-4)
 
 
+def test_without_dense_head_and_prior_a_search_is_generative_retrieval_alone():
+    search = BeamSearch(width=500)
+    model = retriever(ranking=Ranking(dense=0.0, prior=0.0, codes=0.7, search=search))
+    batch = small_batch(CATALOGUE, rows=3)
+    assert model.trie is not None
+    alone = search(model, batch, model.trie, count=10)
+    found = model.recommend(batch, count=10)
+    assert torch.equal(found.item_ids, alone.item_ids)
+    assert torch.allclose(found.scores, 0.7 * alone.scores, atol=1e-5)
+
+
 @pytest.mark.parametrize("search", [None, BeamSearch(width=8)])
 def test_filters_hold_and_too_few_items_are_marked(search):
     model = retriever(ranking=Ranking(search=search))

@@ -81,7 +81,7 @@ class RelativePositions(nn.Module):
     ) -> Float[Tensor, "1 head query key"]:
         """The bias for every pair of a query and a key position."""
         distance = key_positions[None, :] - query_positions[:, None]
-        return self.bias(self.buckets(distance)).permute(2, 0, 1).unsqueeze(0)
+        return self.bias(self.buckets(distance)).permute(2, 0, 1).unsqueeze(0).contiguous()
 
 
 class RootMeanSquareNorm(nn.Module):
@@ -131,8 +131,8 @@ class SelfAttention(nn.Module):
         bias: Float[Tensor, "#batch #head #place place"],
     ) -> Float[Tensor, "batch place model"]:
         """The inputs plus what each place attends to among all places."""
-        projected = self.project(self.norm(inputs)).unflatten(-1, (3, self.heads, -1))
-        queries, keys, values = projected.permute(2, 0, 3, 1, 4)
+        projected = self.project(self.norm(inputs)).chunk(3, -1)
+        queries, keys, values = (_per_head(part, self.heads) for part in projected)
         dropout = self.dropout.p if self.training else 0.0
         return inputs + self.dropout(self.out(_attention(queries, keys, values, bias, dropout)))
 
@@ -187,7 +187,7 @@ class CrossAttention(nn.Module):
         bias: Float[Tensor, "batch 1 1 token"],
     ) -> Float[Tensor, "batch place model"]:
         """The inputs plus what each place reads from the memory."""
-        queries = self.query(self.norm(inputs)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        queries = _per_head(self.query(self.norm(inputs)), self.heads)
         dropout = self.dropout.p if self.training else 0.0
         return inputs + self.dropout(self.out(_attention(queries, keys, values, bias, dropout)))
 
@@ -243,8 +243,8 @@ class Memory:
         lineage: For each step decoded and each beam, the place it descends from.
     """
 
-    keys: Float[Tensor, "layer batch head token head_width"]
-    values: Float[Tensor, "layer batch head token head_width"]
+    keys: list[Float[Tensor, "batch head token head_width"]]
+    values: list[Float[Tensor, "batch head token head_width"]]
     bias: Float[Tensor, "batch 1 1 token"]
     written: list[list[Float[Tensor, "_ two_inner"]]]
     lineage: list[Int[Tensor, "batch beam"]]
@@ -269,11 +269,13 @@ class Decoder(nn.Module):
     def prepare(
         self, encoded: Float[Tensor, "batch token model"], mask: Bool[Tensor, "batch token"]
     ) -> Memory:
-        """Keys and values of the encoder's output for all layers, from one product."""
-        projected = self.memory(encoded).unflatten(-1, (self.layers, 2, self.heads, -1))
-        keys, values = projected.permute(3, 2, 0, 4, 1, 5)
+        """Keys and values of the encoder's output for all layers."""
+        projected = [
+            _per_head(part, self.heads) for part in self.memory(encoded).chunk(2 * self.layers, -1)
+        ]
         written: list[list[Tensor]] = [[] for _ in range(self.layers)]
-        return Memory(keys, values, attention_bias(mask).to(keys.dtype), written, [])
+        bias = attention_bias(mask).to(projected[0].dtype)
+        return Memory(projected[::2], projected[1::2], bias, written, [])
 
     def forward(
         self, inputs: Float[Tensor, "batch place model"], memory: Memory
@@ -332,11 +334,25 @@ def _attention(
     bias: Float[Tensor, "#batch #head #place key"],
     dropout: float,
 ) -> Float[Tensor, "batch place inner"]:
-    """What each query reads, heads side by side; T5 does not scale the scores."""
-    read = F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=bias.to(queries.dtype), dropout_p=dropout, scale=1.0
-    )
+    """What each query reads, heads side by side; T5 does not scale the scores.
+
+    On a CPU torch has no fused attention with dropout or with a bias that is learned. What it does
+    instead guards against rows of `-inf`, which a finite `MASKED` makes needless.
+    """
+    if queries.is_cpu and queries.requires_grad:
+        weights = F.dropout((queries @ keys.mT + bias).softmax(-1), dropout)
+        read = weights.to(values.dtype) @ values
+    else:
+        read = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=bias.to(queries.dtype), dropout_p=dropout, scale=1.0
+        )
     return read.transpose(1, 2).flatten(2)
+
+
+def _per_head(
+    projected: Float[Tensor, "batch place inner"], heads: int
+) -> Float[Tensor, "batch head place head_width"]:
+    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _descended(

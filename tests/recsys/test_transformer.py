@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
 from recsys.retriever.code_decoder import SemanticIdDecoder
 from recsys.retriever.t5_weights import copy_t5_weights, t5_size
-from recsys.retriever.transformer import Encoder
+from recsys.retriever.transformer import Encoder, _attention, attention_bias
 from recsys.semantic_id.codec import SemanticIdCodec
 
 LEVEL_SIZES = (7, 5, 4)
@@ -101,6 +102,42 @@ def test_padding_changes_nothing():
     for row, length in enumerate((37, 5, 1)):
         alone = logits(tokens[row : row + 1, :length], mask[row : row + 1, :length])
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("places", [7, 3])
+def test_attention_and_its_gradients_equal_those_of_torch(places):
+    torch.manual_seed(6)
+    padding = attention_bias(torch.arange(7) < torch.tensor([[7], [4]]))
+    queries, keys, values = (torch.randn(2, 3, length, 5) for length in (places, 7, 7))
+    inputs = (queries, keys, values, torch.randn(1, 3, places, 7))
+    slope = torch.randn(2, places, 15)
+
+    def mine(queries, keys, values, bias):
+        return _attention(queries, keys, values, bias + padding, 0.0)
+
+    def theirs(queries, keys, values, bias):
+        bias = bias + padding
+        read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=1.0)
+        return read.transpose(1, 2).flatten(2)
+
+    def with_gradients(function):
+        leaves = [each.clone().requires_grad_() for each in inputs]
+        read = function(*leaves)
+        return read, *torch.autograd.grad(read, leaves, slope)
+
+    torch.testing.assert_close(with_gradients(mine), with_gradients(theirs))
+    torch.testing.assert_close(mine(*inputs), theirs(*inputs))
+
+
+def test_attention_drops_whole_weights_and_keeps_their_mean():
+    torch.manual_seed(7)
+    zeros = torch.zeros(1, 1, 400, 4, requires_grad=True)
+    values = torch.ones(1, 1, 50, 4)
+    read = _attention(zeros, zeros[:, :, :50], values, torch.zeros(1, 1, 1, 50), 0.2)
+    kept = read * 50 * 0.8
+    torch.testing.assert_close(kept, kept.round(), rtol=0, atol=1e-3)
+    assert 0.5 < kept.std() < 5
+    assert abs(read.mean().item() - 1) < 0.02
 
 
 def test_loss_is_the_cross_entropy_of_each_level():

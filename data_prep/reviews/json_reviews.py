@@ -1,8 +1,8 @@
 """Reviews from lines of JSON: Polars for good blocks, line by line where a block has a fault."""
 
-import io
 import json
 import math
+import re
 from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,9 +10,13 @@ from typing import Any
 
 import polars as pl
 
+from data_prep.ordered_map import ordered_map
 from data_prep.reviews.raw_lines import Block, read_blocks
 from data_prep.reviews.raw_review import RAW_REVIEWS, ReviewLayout
 from data_prep.reviews.rejects import Rejects
+
+_NO_TEXT = r"^(?:[\[{]|-?[0-9][0-9.eE+-]*$|true$|false$|null$)"
+_ESCAPED_ASCII = r"\\u00[2-7]"
 
 
 def read_json_reviews(
@@ -35,9 +39,16 @@ def read_json_reviews(
         lines_before: Lines of earlier files.
         allow_truncated: As in `read_blocks`.
     """
-    for block in read_blocks(path, rejects, allow_truncated=allow_truncated):
-        frame = parse_block(block, layout, path.name, lines_before, rejects)
-        yield frame, block.first_line + block.line_count - 1
+
+    def parse(block: Block) -> tuple[pl.DataFrame, int, Rejects]:
+        found = Rejects()
+        frame = parse_block(block, layout, path.name, lines_before, found)
+        return frame, block.first_line + block.line_count - 1, found
+
+    blocks = read_blocks(path, rejects, allow_truncated=allow_truncated)
+    for frame, last_line, found in ordered_map(parse, blocks, workers=pl.thread_pool_size()):
+        rejects.extend(found)
+        yield frame, last_line
 
 
 def parse_block(
@@ -74,40 +85,63 @@ def _parse_quickly(block: Block, layout: ReviewLayout) -> pl.DataFrame | None:
     """All lines at once, or nothing where Polars might have bent what the file says.
 
     Polars turns a number or a list into a string where a string is asked for, keeps one of two
-    equal keys, and reads half a surrogate pair as NUL. So every string field must occur once a row
-    with a quote after its colon, every number field once a row, and no string may hold a NUL.
+    equal keys, and reads half a surrogate pair as NUL. So no key may stand in a row twice, no
+    string may hold a NUL, and strings that may have been something else are looked up in the file.
     """
-    fields = layout.fields()
     try:
-        frame = pl.read_ndjson(io.BytesIO(block.data), schema=fields)
+        frame = pl.read_ndjson(block.data, schema=layout.fields())
+        text = pl.Series([block.data]).cast(pl.String)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
-    if frame.height != block.line_count:
+    if frame.height != block.line_count or not _each_key_once(text, frame):
         return None
-    for name, dtype in fields.items():
-        present = frame.height - frame[name].null_count()
-        if not _occurs(block.data, name, dtype, present):
-            return None
-    strings = [name for name, dtype in fields.items() if dtype == pl.String()]
-    if frame.select(pl.any_horizontal(_has_nul(name) for name in strings).any()).item():
+    if any(not _always_quoted(text, frame, name) for name in _unlike_text(frame)):
+        return None
+    if any(frame.select(pl.col(pl.String).str.contains("\0", literal=True).any()).row(0)):
         return None
     return frame.with_row_index("offset")
 
 
-def _occurs(data: bytes, name: str, dtype: pl.DataType, times: int) -> bool:
-    """Whether a key stands there so many times, followed by a quote where its value is text.
+def _each_key_once(text: pl.Series, frame: pl.DataFrame) -> bool:
+    """Whether no row says a wanted key twice, and none says null.
+
+    A value needs its key, so a key stands there at least as often as it has values; if all of them
+    together stand there just as often as all have values, none is repeated. One pass tells so of
+    nearly every block. A key whose letters are escaped cannot make up for one that is repeated,
+    because every escaped letter of ASCII counts as a key. Where the sums differ nothing need be
+    wrong: a text may be the name of a key, or hold such a letter. Then the keys are counted one by
+    one, each with its colon.
+    """
+    present = {name: frame.height - frame[name].null_count() for name in frame.columns}
+    names = "|".join(_key(name) for name in present)
+    if _count(text, rf"{names}|{_ESCAPED_ASCII}") == sum(present.values()):
+        return True
+    return not _count(text, rf'{_ESCAPED_ASCII}[^"]*"\s*:') and all(
+        _count(text, rf"{_key(name)}\s*:") == values for name, values in present.items()
+    )
+
+
+def _unlike_text(frame: pl.DataFrame) -> list[str]:
+    """String columns of which a value may have been a number, a truth, a list or an object."""
+    looks = frame.select(pl.col(pl.String).str.contains(_NO_TEXT).any())
+    return [name for name, unlike in looks.row(0, named=True).items() if unlike]
+
+
+def _always_quoted(text: pl.Series, frame: pl.DataFrame, name: str) -> bool:
+    """Whether every value of a key begins with a quote, where each key stands there once a row.
 
     Inside a JSON string every quote has a backslash before it, so a text cannot feign a key.
     """
-    key = json.dumps(name).encode()
-    if dtype != pl.String():
-        return data.count(key + b":") == times
-    spaced = data.count(key + b': "')
-    return spaced == times or spaced + data.count(key + b':"') == times
+    values = frame.height - frame[name].null_count()
+    return _count(text, rf'{_key(name)}\s*:\s*"') == values
 
 
-def _has_nul(name: str) -> pl.Expr:
-    return pl.col(name).str.contains("\0", literal=True).fill_null(value=False)
+def _key(name: str) -> str:
+    return re.escape(json.dumps(name))
+
+
+def _count(text: pl.Series, pattern: str) -> int:
+    return text.str.count_matches(pattern).item()
 
 
 def _parse_slowly(block: Block, layout: ReviewLayout, file: str, rejects: Rejects) -> pl.DataFrame:

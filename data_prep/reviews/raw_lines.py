@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from isal import igzip_lib, isal_zlib
 
 from data_prep.errors import InputError
 from data_prep.reviews.rejects import Rejects
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 2 << 20
 PIECE_BYTES = 1 << 20
 LONGEST_LINE_BYTES = 4 << 20
 
@@ -49,7 +50,8 @@ class Block:
     @cached_property
     def line_count(self) -> int:
         """Number of lines."""
-        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
+        ends = np.count_nonzero(np.frombuffer(self.data, np.uint8) == ord("\n"))
+        return int(ends) + (not self.data.endswith(b"\n"))
 
     def lines(self) -> list[bytes]:
         """The lines without their line ends."""
@@ -72,7 +74,7 @@ class _TrailingGarbageError(Exception):
 
 
 def read_blocks(
-    path: Path, rejects: Rejects, *, allow_truncated: bool = False, block_bytes: int = BLOCK_BYTES
+    path: Path, rejects: Rejects, *, allow_truncated: bool = False, block_bytes: int | None = None
 ) -> Iterator[Block]:
     """Blocks of whole lines of a file, in order.
 
@@ -84,13 +86,13 @@ def read_blocks(
         rejects: Receives what is refused.
         allow_truncated: Accept a compressed file that was cut off: the whole lines before the cut
             are read, the cut line is refused.
-        block_bytes: Size from which a block is handed out.
+        block_bytes: Size from which a block is handed out, 2 MiB if not given.
 
     Raises:
         InputError: If the file cannot be opened, is of a foreign format, is damaged, or is cut
             off and that is not allowed; the message names the file and, where known, the line.
     """
-    splitter = _Splitter(path.name, rejects, block_bytes)
+    splitter = _Splitter(path.name, rejects, block_bytes or BLOCK_BYTES)
     try:
         for piece in _read_ahead(_decompressed(path)):
             yield from splitter.push(piece)
@@ -119,7 +121,7 @@ class _Splitter:
     def __init__(self, file: str, rejects: Rejects, block_bytes: int) -> None:
         self.file, self.rejects, self.block_bytes = file, rejects, block_bytes
         self.lines_seen = 0
-        self._whole: list[bytes] = []
+        self._whole: list[bytes | memoryview] = []
         self._whole_bytes = 0
         self._rest: list[bytes] = []
         self._rest_bytes = 0
@@ -128,7 +130,7 @@ class _Splitter:
     @property
     def lines_read(self) -> int:
         """Whole lines so far, those included that are not handed out yet."""
-        return self.lines_seen + sum(piece.count(b"\n") for piece in self._whole)
+        return self.lines_seen + b"".join(self._whole).count(b"\n")
 
     def push(self, piece: bytes) -> Iterator[Block]:
         """Take the next bytes; hand out what became a full block."""
@@ -136,12 +138,12 @@ class _Splitter:
         if cut == 0:
             yield from self._lengthen(piece)
             return
-        head = piece[:cut]
+        start = 0
         if self._skipping:
-            end = head.index(b"\n") + 1
+            start = piece.index(b"\n") + 1
             self.lines_seen += 1
             self._skipping = False
-            head = head[end:]
+        head = memoryview(piece)[start:cut]
         self._whole += [*self._rest, head]
         self._whole_bytes += self._rest_bytes + len(head)
         self._rest, self._rest_bytes = [], 0

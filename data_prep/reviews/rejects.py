@@ -40,6 +40,12 @@ class Rejects:
         """Refuse what stands at one line; line 0 means the file as a whole."""
         self.rows.append((file, line, reason, printable_excerpt(raw)))
 
+    def extend(self, others: "Rejects") -> None:
+        """Take over what was read and refused elsewhere."""
+        self.read += others.read
+        self.rows += others.rows
+        self.rows_in_line += others.rows_in_line
+
     @property
     def rows_refused(self) -> int:
         """Refused rows; remarks on a file as a whole (line 0) are no rows."""

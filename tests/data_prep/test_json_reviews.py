@@ -1,17 +1,18 @@
 """Reviews from JSON lines: the fast path and the slow one say the same; every fault has a row."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.reviews import json_reviews
 from data_prep.reviews.amazon14 import REVIEWS_2014
 from data_prep.reviews.amazon23 import REVIEWS_2023
-from data_prep.reviews.json_reviews import parse_block
+from data_prep.reviews.json_reviews import parse_block, read_json_reviews
 from data_prep.reviews.raw_lines import Block
 from data_prep.reviews.raw_review import RAW_REVIEWS, ReviewLayout
 from data_prep.reviews.rejects import Rejects
@@ -175,3 +176,94 @@ def test_milliseconds_become_seconds_and_seconds_are_refused_where_milliseconds_
     assert frame["timestamp_s"].to_list() == [1_588_687_728]
     assert frame["summary"].to_list() == ["t"]
     assert rejects.rows[0][2] == "timestamp 1588687728 looks like seconds, not milliseconds"
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(
+        ["asin", '"asin": "x"', "true", "null", "12", "-1.5e3", "[1]", "{", "\\u0061"]
+    )
+    | texts,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["asin", "summary", "x"]), inner, max_size=2)
+    ),
+    max_leaves=3,
+)
+NAMES = ["reviewerID", "asin", "overall", "unixReviewTime", "summary", "reviewText", "style"]
+
+
+@st.composite
+def wild_lines(draw: st.DrawFn) -> bytes:
+    """An object whose keys may repeat, be spelt with escapes, and hold anything at all."""
+    pairs = [(name, json.dumps(value)) for name, value in GOOD.items()]
+    for _ in range(draw(st.integers(0, 2))):
+        value = json.dumps(draw(anything), ensure_ascii=draw(st.booleans()))
+        pairs.insert(draw(st.integers(0, len(pairs))), (draw(st.sampled_from(NAMES)), value))
+    for _ in range(draw(st.integers(0, 2))):
+        pairs.pop(draw(st.integers(0, len(pairs) - 1)))
+    colon = draw(st.sampled_from([": ", ":", " : "]))
+    escaped = draw(st.sampled_from(["", "", "a", "s", "r"]))
+    shown = []
+    for name, value in pairs:
+        key = json.dumps(name)
+        if escaped:
+            key = key.replace(escaped, f"\\u{ord(escaped):04x}", 1)
+        shown.append(f"{key}{colon}{value}")
+    return ("{" + ", ".join(shown) + "}").encode()
+
+
+@settings(max_examples=600)
+@given(st.lists(wild_lines(), min_size=1, max_size=4))
+def test_the_fast_path_never_takes_what_the_slow_one_refuses_or_reads_otherwise(
+    lines: list[bytes],
+) -> None:
+    block = Block(1, b"\n".join(lines) + b"\n")
+    refused = Rejects()
+    slow = json_reviews._parse_slowly(block, REVIEWS_2014, "f", refused)
+    fast = json_reviews._parse_quickly(block, REVIEWS_2014)
+    if fast is not None:
+        assert refused.rows == []
+        assert fast.equals(slow)
+
+
+def test_a_key_hidden_by_an_escape_does_not_make_up_for_one_told_twice() -> None:
+    hidden = line().replace(b'"asin": "B1"', b'"\\u0061sin": "B1"')
+    twice = line().replace(b'{"', b'{"asin": "Z", "', 1)
+    frame, rejects = parsed(hidden, twice)
+    assert (frame.height, rejects.rows_refused) == (1, 1)
+
+
+def test_a_number_for_an_item_is_found_among_items_of_digits() -> None:
+    digits = [line(asin="1384719342"), line(asin="0123")]
+    assert parsed(*digits)[1].rows == []
+    assert json_reviews._parse_quickly(Block(1, b"\n".join(digits)), REVIEWS_2014) is not None
+    frame, rejects = parsed(*digits, line(asin=1384719342))
+    assert frame.height == 2
+    assert [place for _, place, _, _ in rejects.rows] == [13]
+
+
+@pytest.mark.parametrize("name", ["broken", "not UTF-8", "repeated key", "list for text"])
+@pytest.mark.parametrize("block_bytes", [1, 700, 1 << 20])
+def test_a_bad_line_anywhere_costs_that_line_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, block_bytes: int
+) -> None:
+    monkeypatch.setattr("data_prep.reviews.raw_lines.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("data_prep.reviews.raw_lines.PIECE_BYTES", 256)
+    for place in range(9):
+        lines = [line(reviewText=f"text {number}") for number in range(9)]
+        lines[place] = BAD[name][0]
+        path = tmp_path / "r.json"
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        rejects = Rejects()
+        read = list(read_json_reviews(path, REVIEWS_2014, rejects, 100))
+        assert (len(read) > 1) == (block_bytes < 1000)
+        assert read[-1][1] == 9
+        numbers = pl.concat([frame for frame, _ in read])["review_id"].to_list()
+        assert numbers == [100 + number for number in range(9) if number != place]
+        [(file, told, reason, _)] = rejects.rows
+        assert (file, told, rejects.read) == ("r.json", place + 1, 9)
+        assert BAD[name][1] in reason

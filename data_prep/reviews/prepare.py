@@ -23,7 +23,7 @@ from data_prep.reviews.item_texts import (
 from data_prep.reviews.raw_review import RAW_ITEMS
 from data_prep.reviews.rejects import Rejects
 from data_prep.reviews.splits import GlobalTime, LeaveLastOut, Split
-from data_prep.reviews.spool import Spool, in_order
+from data_prep.reviews.user_spool import UserSpool
 from data_prep.schema import INTERACTIONS, ITEM_TEXTS, ITEMS, REJECTED, USERS
 
 
@@ -154,7 +154,7 @@ class _Work:
         (folder / "blocks").mkdir()
         (folder / "partitions").mkdir()
         self.partitions = folder / "partitions"
-        self.spool = Spool(folder / "blocks")
+        self.spool = UserSpool(folder / "blocks")
         self.empty_texts = 0
 
     def run(self, finish: Finish | None) -> None:
@@ -181,7 +181,7 @@ class _Work:
         items = items.join(facts, on="item_key", how="left", maintain_order="left").with_columns(
             pl.col("categories").fill_null([])
         )
-        quotes = self._write_interactions(numbered, nameless_items(items))
+        quotes = self._write_interactions(numbered, users["user_key"], nameless_items(items))
         self.writer.write_table(USERS, users)
         self.writer.write_table(ITEMS, items)
         texts = item_texts(items, quotes)
@@ -259,13 +259,15 @@ class _Work:
         named = first.join(keys, on="review_id", how="left").drop("review_id").sort(key)
         return named.select(kind, pl.int_range(pl.len(), dtype=pl.Int32).alias(number), key)
 
-    def _write_interactions(self, numbered: pl.DataFrame, nameless: pl.DataFrame) -> pl.DataFrame:
+    def _write_interactions(
+        self, numbered: pl.DataFrame, user_keys: pl.Series, nameless: pl.DataFrame
+    ) -> pl.DataFrame:
         """Write the table; hand back what the texts of nameless items may quote, in order."""
         quotes = quoted_reviews(numbered.join(nameless, on="item_id", how="semi"))
         quoted: list[pl.DataFrame] = []
 
         def frames() -> Iterator[pl.DataFrame]:
-            for frame in in_order(self.spool, numbered, self.partitions):
+            for frame in self.spool.in_order(numbered, user_keys, self.partitions):
                 chosen = frame.join(quotes.select("review_id"), on="review_id", how="semi")
                 quoted.append(chosen.select("review_id", *quotable()))
                 yield frame.select(INTERACTIONS.polars.names())

@@ -9,6 +9,7 @@ import polars as pl
 
 PARTITION_BYTES = 32 << 20
 PARTS_AT_ONCE = 4
+CONTENT = ["review_id", "rating", "summary", "text"]
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Spool:
 
 
 def in_order(
-    spool: Spool, order: pl.DataFrame, folder: Path, *, partition_bytes: int = PARTITION_BYTES
+    spool: Spool, order: pl.DataFrame, folder: Path, *, partition_bytes: int | None = None
 ) -> Iterator[pl.DataFrame]:
     """The spooled reviews in another order, in frames of bounded size.
 
@@ -76,13 +77,18 @@ def in_order(
         spool: The reviews; it is emptied, since each is needed once more only.
         order: Column `review_id` in the wanted order; its other columns are kept.
         folder: An empty folder for intermediate files.
-        partition_bytes: Rough size of a frame that is handed out.
+        partition_bytes: Rough size of a frame that is handed out, 32 MiB if not given; a spool
+            that holds no more is read back as it is, without intermediate files.
 
     Returns:
         Frames that, laid end to end, are `order` with the columns of the spool.
     """
     mean_bytes = max(1, spool.bytes // max(1, spool.rows))
-    rows_each = max(1, partition_bytes // mean_bytes)
+    rows_each = max(1, (partition_bytes or PARTITION_BYTES) // mean_bytes)
+    if spool.rows <= rows_each:
+        yield _joined(order, [frame for frame, _, _ in spool.frames(CONTENT)])
+        spool.drop()
+        return
     targets = (
         order.select("review_id")
         .with_row_index("row")
@@ -92,18 +98,19 @@ def in_order(
     parts = _shuffle(spool, targets, folder)
     for number, start in enumerate(range(0, order.height, rows_each)):
         found = [pl.read_ipc(path) for path in parts.pop(number, [])]
-        yield order[start : start + rows_each].join(
-            pl.concat(found), on="review_id", how="left", maintain_order="left"
-        )
+        yield _joined(order[start : start + rows_each], found)
+
+
+def _joined(order: pl.DataFrame, found: list[pl.DataFrame]) -> pl.DataFrame:
+    return order.join(pl.concat(found), on="review_id", how="left", maintain_order="left")
 
 
 def _shuffle(spool: Spool, targets: pl.DataFrame, folder: Path) -> dict[int, list[Path]]:
     """Write every block's reviews to the partitions they belong to."""
     wanted = targets["review_id"].to_numpy()
-    columns = ["review_id", "rating", "summary", "text"]
     paths: dict[int, list[Path]] = {}
     waiting: list[pl.DataFrame] = []
-    for frame, first, last in spool.frames(columns):
+    for frame, first, last in spool.frames(CONTENT):
         start, end = np.searchsorted(wanted, first), np.searchsorted(wanted, last, "right")
         waiting.append(targets[int(start) : int(end)].join(frame, on="review_id"))
         if len(waiting) == PARTS_AT_ONCE:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from recsys.answers import (
     distinct_questions,
     recommendation_rows,
 )
-from recsys.load import load_recommender
+from recsys.load import LoadedRecommender, load_recommender
 from recsys.recommender import Recommender
 
 
@@ -63,9 +63,7 @@ def write_predictions(  # noqa: PLR0913  (one parameter per option of the comman
         InputError: If a number is out of range or nothing can be asked.
         ArtifactMismatch: If an artifact does not fit.
     """
-    for option, value in (("count", count), ("batch-size", batch_size)):
-        if value < 1:
-            raise InputError(f"--{option} must be at least 1, got {value}.")
+    _check_numbers({"count": count, "batch-size": batch_size})
     questions = read_artifact(benchmark, kind="benchmark")
     folder = find_checkpoint(checkpoint)
     loaded = load_recommender(folder, tables=tables, vectors=vectors, semantic_ids=semantic_ids)
@@ -99,27 +97,15 @@ def write_predictions(  # noqa: PLR0913  (one parameter per option of the comman
         overwrite=overwrite,
     ) as writer:
         writer.write_table(RECOMMENDATIONS, frame)
+        writer.notes.update(facts | recommender_facts(loaded, source))
         writer.notes.update(
-            facts
-            | {
+            {
                 "not_asked": not_asked,
                 "name": name or run_name(folder),
-                "class": type(recommender).__name__,
-                "module": type(recommender).__module__,
-                "uses_preferences": recommender.uses_preferences,
-                "trained_on_validation": loaded.trained_on_validation,
                 "seen_items_excluded": exclude_history,
-                "candidates": loaded.catalogue.item_count,
-                "parameters": sum(p.numel() for p in recommender.parameters()),
-                "training_configuration": dict(source.manifest.configuration),
-                "training_step": source.manifest.notes.get("step"),
             }
         )
-    sys.stderr.write(
-        f"{facts['answered']} of {facts['rows']} rows answered "
-        f"({facts['distinct_questions']} distinct questions, {facts['users_per_s']:.0f} a second), "
-        f"{facts['failed']} failed, {not_asked} not asked\n"
-    )
+    _tell(facts, not_asked)
 
 
 def chosen_rows(
@@ -184,6 +170,26 @@ def predicted(
     }
 
 
+def recommender_facts(loaded: LoadedRecommender, source: Artifact) -> dict[str, Any]:
+    """What a report says of a recommender: its class, its size and how it was trained.
+
+    Args:
+        loaded: The recommender with what it was trained with.
+        source: Its checkpoint.
+    """
+    recommender = loaded.recommender
+    return {
+        "class": type(recommender).__name__,
+        "module": type(recommender).__module__,
+        "uses_preferences": recommender.uses_preferences,
+        "trained_on_validation": loaded.trained_on_validation,
+        "candidates": loaded.catalogue.item_count,
+        "parameters": sum(p.numel() for p in recommender.parameters()),
+        "training_configuration": dict(source.manifest.configuration),
+        "training_step": source.manifest.notes.get("step"),
+    }
+
+
 def run_name(checkpoint: Path) -> str:
     """Name of the run a checkpoint belongs to, else of the checkpoint's folder.
 
@@ -193,6 +199,20 @@ def run_name(checkpoint: Path) -> str:
     """
     folder = checkpoint.resolve()
     return folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name
+
+
+def _check_numbers(options: Mapping[str, int]) -> None:
+    for option, value in options.items():
+        if value < 1:
+            raise InputError(f"--{option} must be at least 1, got {value}.")
+
+
+def _tell(facts: Mapping[str, Any], not_asked: int) -> None:
+    sys.stderr.write(
+        f"{facts['answered']} of {facts['rows']} rows answered "
+        f"({facts['distinct_questions']} distinct questions, {facts['users_per_s']:.0f} a second), "
+        f"{facts['failed']} failed, {not_asked} not asked\n"
+    )
 
 
 def _text(path: Path | str | None) -> str | None:

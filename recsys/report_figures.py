@@ -159,27 +159,27 @@ def slopes(
             for n, value in enumerate(row)
             if value is not None
         ]
-        path = " ".join(f"{'M' if n == 0 else 'L'}{x} {h}" for n, (x, h, _) in enumerate(places))
-        parts.append(
-            element(
-                "g",
-                element("path", d=path or "M0 0", class_="line"),
-                *(
-                    element(
-                        "circle",
-                        element("title", f"{name}: {value:.4f}"),
-                        cx=x,
-                        cy=h,
-                        r=4.5,
-                        class_="dot",
-                    )
-                    for x, h, value in places
-                ),
-                element("text", name, x=right - slot / 2 + 14, y=end + 4, class_="value"),
-                class_=f"c{colour % 8}",
-            )
-        )
+        named = element("text", name, x=right - slot / 2 + 14, y=end + 4, class_="value")
+        parts.append(_slope(name, places, named, colour))
     return _svg(parts, width, height, title)
+
+
+def _slope(
+    name: str, places: Sequence[tuple[float, float, float]], label: Markup, colour: int
+) -> Markup:
+    """One recommender's line: a dot at each place (across, down, value), and its name."""
+    path = " ".join(f"{'M' if n == 0 else 'L'}{x} {y}" for n, (x, y, _) in enumerate(places))
+    dots = [
+        element("circle", element("title", f"{name}: {value:.4f}"), cx=x, cy=y, r=4.5, class_="dot")
+        for x, y, value in places
+    ]
+    return element(
+        "g",
+        element("path", d=path or "M0 0", class_="line"),
+        *dots,
+        label,
+        class_=f"c{colour % 8}",
+    )
 
 
 def _spread(places: Sequence[float], gap: float = 15.0) -> list[float]:

@@ -258,34 +258,7 @@ def _comparison(metrics: Numbers, colours: Mapping[str, int]) -> Markup | None:
     tests = metrics["comparisons"]
     if not tests:
         return None
-    rows = []
-    for test in tests:
-        clear = "good" if test["low"] > 0 else "bad" if test["high"] < 0 else "soft"
-        rows.append(
-            [
-                model_name(test["model"], colours[test["model"]]),
-                condition_name(test["condition"]),
-                test["metric"].replace("_", "@").replace("ndcg", "NDCG").replace("recall", "R"),
-                element(
-                    "td",
-                    signed(test["difference"]),
-                    element(
-                        "span", f"{signed(test['low'])} to {signed(test['high'])}", class_="ci"
-                    ),
-                    class_=f"n {clear}",
-                    data_sort=test["difference"],
-                ),
-                element("td", number(test["p"]), class_="n"),
-                element("td", number(test["p_holm"]), class_="n"),
-                element(
-                    "td",
-                    f"{test['wins']:,} / {test['ties']:,} / {test['losses']:,}",
-                    class_="n",
-                    data_sort=test["wins"] - test["losses"],
-                ),
-                element("td", f"{test['rows']:,}", class_="n"),
-            ]
-        )
+    rows = [_comparison_row(test, colours) for test in tests]
     return joined(
         [
             element("h3", f"Against {metrics['baseline']}, person by person"),
@@ -311,6 +284,33 @@ def _comparison(metrics: Numbers, colours: Mapping[str, int]) -> Markup | None:
             ),
         ]
     )
+
+
+def _comparison_row(test: Numbers, colours: Mapping[str, int]) -> list[Markup | str]:
+    """One recommender and metric against the yardstick."""
+    clear = "good" if test["low"] > 0 else "bad" if test["high"] < 0 else "soft"
+    span = element("span", f"{signed(test['low'])} to {signed(test['high'])}", class_="ci")
+    return [
+        model_name(test["model"], colours[test["model"]]),
+        condition_name(test["condition"]),
+        test["metric"].replace("_", "@").replace("ndcg", "NDCG").replace("recall", "R"),
+        element(
+            "td",
+            signed(test["difference"]),
+            span,
+            class_=f"n {clear}",
+            data_sort=test["difference"],
+        ),
+        element("td", number(test["p"]), class_="n"),
+        element("td", number(test["p_holm"]), class_="n"),
+        element(
+            "td",
+            f"{test['wins']:,} / {test['ties']:,} / {test['losses']:,}",
+            class_="n",
+            data_sort=test["wins"] - test["losses"],
+        ),
+        element("td", f"{test['rows']:,}", class_="n"),
+    ]
 
 
 def _places(metrics: Numbers, colours: Mapping[str, int]) -> Markup:

@@ -32,7 +32,12 @@ from recsys.report_numbers import (
     slice_edges,
 )
 from recsys.report_runs import METRICS, Run, Sources, open_runs
-from recsys.report_verdict import best_retriever, strongest_baseline, verdict
+from recsys.report_verdict import (
+    best_retriever,
+    preference_readers,
+    strongest_baseline,
+    verdict,
+)
 
 SCHEMA_VERSION = 1
 RANK_EDGES = (1, 2, 3, 5, 10, 20, 50)
@@ -140,7 +145,7 @@ def report_numbers(
     counts = training_counts(sources)
     return {
         "schema_version": SCHEMA_VERSION,
-        "verdict": verdict(best, tests, added, means, pairs),
+        "verdict": verdict(best, tests, added, means, pairs, preference_readers(runs)),
         "headline": headline(means),
         "baseline": base.name if base else None,
         "cells": means,

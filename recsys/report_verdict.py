@@ -1,6 +1,6 @@
 """The first thing a report says: what the numbers allow to be said, and no more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from recsys.report_numbers import TARGET_FREE
@@ -29,12 +29,22 @@ def strongest_baseline(runs: Sequence[Run], cells: Sequence[Numbers]) -> Numbers
     return max(_recommending(cells, yardsticks), key=_ndcg, default=None)
 
 
+def preference_readers(runs: Sequence[Run]) -> dict[str, set[str]]:
+    """The recommenders that read preferences, each with its conditions on the main axis."""
+    return {
+        run.name: {condition for axis, condition in run.asked() if axis == "recommendation"}
+        for run in runs
+        if run.notes.get("uses_preferences")
+    }
+
+
 def verdict(
     best: Numbers | None,
     comparisons: Sequence[Numbers],
     lifts: Sequence[Numbers],
     cells: Sequence[Numbers],
     pairs: Sequence[Numbers],
+    readers: Mapping[str, Collection[str]],
 ) -> list[str]:
     """Sentences, the most important first.
 
@@ -44,6 +54,8 @@ def verdict(
         lifts: Conditions against `none`.
         cells: Means by recommender, axis and condition.
         pairs: Sentiment following.
+        readers: The recommenders that read preferences, each with the conditions under which it
+            was asked for recommendations (`preference_readers`).
     """
     if best is None:
         return ["No retriever was compared: the rows below are yardsticks."]
@@ -51,7 +63,7 @@ def verdict(
         sentence.replace(" -", f" {MINUS}").replace("(-", f"({MINUS}")
         for sentence in (
             _against_baseline(best, comparisons),
-            _preferences(best, lifts, cells),
+            _preferences(best, lifts, cells) or _nothing_to_compare(readers),
             _steering(best["model"], cells),
             _sentiment(best["model"], pairs),
             _width(best),
@@ -93,13 +105,13 @@ def _against_baseline(best: Numbers, comparisons: Sequence[Numbers]) -> str:
 
 
 def _preferences(best: Numbers, lifts: Sequence[Numbers], cells: Sequence[Numbers]) -> str:
-    """What preferences add, for the best retriever that reads them."""
+    """What preferences add, for the best retriever that reads them; empty where none can tell."""
     own = [
         lift for lift in lifts if lift["axis"] == "recommendation" and lift["metric"] == "ndcg_10"
     ]
     models = {lift["model"] for lift in own}
     if not models:
-        return "No recommender here reads preferences."
+        return ""
     model = best["model"]
     if model not in models:
         model = max(_recommending(cells, models), key=_ndcg)["model"]
@@ -123,6 +135,30 @@ def _preferences(best: Numbers, lifts: Sequence[Numbers], cells: Sequence[Number
         said = f"change nothing that can be measured for {model}; at best, {how}, NDCG@10 {gap}"
     count = f" (best of {len(free)} ways to choose)" if len(free) > 1 else ""
     return f"Preferences chosen without looking at the target {said}{count}.{bound}"
+
+
+def _nothing_to_compare(readers: Mapping[str, Collection[str]]) -> str:
+    """Why nothing is known of what preferences add."""
+    if not readers:
+        return "No recommender here reads preferences."
+    by_reason: dict[str, list[str]] = {}
+    for name, conditions in sorted(readers.items()):
+        by_reason.setdefault(_why_not_compared(conditions), []).append(name)
+    said = "; ".join(
+        f"{' and '.join(names)} read{'s' * (len(names) == 1)} preferences but {reason}"
+        for reason, names in by_reason.items()
+    )
+    return f"What preferences add is not known: {said}."
+
+
+def _why_not_compared(conditions: Collection[str]) -> str:
+    if not conditions:
+        return "answered no question of the recommendation axis"
+    if set(conditions) == {"none"}:
+        return "answered only without them"
+    if "none" not in conditions:
+        return "answered only with them"
+    return "failed too often to be compared"
 
 
 def _steering(model: str, cells: Sequence[Numbers]) -> str:

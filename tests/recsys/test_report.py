@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,21 @@ def _answers(rows: pl.DataFrame, luck: float, seed: int, failing: float) -> pl.D
 
 
 def write_answers(
-    folder: Path, benchmark: Path, name: str, *, luck: float, reads: bool, failing: float = 0.0
+    folder: Path,
+    benchmark: Path,
+    name: str,
+    *,
+    luck: float,
+    reads: bool,
+    failing: float = 0.0,
+    conditions: Collection[str] | None = None,
 ) -> Path:
     """Predictions of a pretended recommender."""
     source = read_artifact(benchmark, kind="benchmark")
     rows = source.table(BENCHMARK_ROWS)
-    if not reads:
-        rows = rows.filter(pl.col("condition") == "none")
+    conditions = conditions if reads else ["none"]
+    if conditions is not None:
+        rows = rows.filter(pl.col("condition").is_in(list(conditions)))
     with create_artifact(
         folder / name,
         kind="predictions",
@@ -248,9 +257,41 @@ def test_the_verdict_says_no_more_than_the_interval(low, high, said):
         "high": high,
         "p_holm": 0.001,
     }
-    sentences = verdict(_best(0.05), [test], [], [_best(0.05)], [])
+    sentences = verdict(_best(0.05), [test], [], [_best(0.05)], [], {})
     assert said in sentences[0]
     assert "No recommender here reads preferences." in sentences
+
+
+@pytest.mark.parametrize(
+    ("readers", "said"),
+    [
+        ({}, "No recommender here reads preferences."),
+        (
+            {"ours": {"none"}},
+            "What preferences add is not known: ours reads preferences but answered only without "
+            "them.",
+        ),
+        (
+            {"b": {"latest"}, "a": {"none"}, "c": {"none"}, "d": set(), "e": {"none", "all"}},
+            "What preferences add is not known: a and c read preferences but answered only "
+            "without them; b reads preferences but answered only with them; d reads preferences "
+            "but answered no question of the recommendation axis; e reads preferences but failed "
+            "too often to be compared.",
+        ),
+    ],
+)
+def test_the_verdict_says_why_preferences_add_nothing_that_is_known(readers, said):
+    assert said in verdict(_best(0.05), [], [], [_best(0.05)], [], readers)
+
+
+def test_a_reader_that_was_asked_without_preferences_still_reads_them(made, tmp_path):
+    reader = write_answers(
+        tmp_path, made["benchmark"], "silent", luck=0.3, reads=True, conditions=["none"]
+    )
+    write_report(predictions=[made["runs"][0], reader], out=tmp_path / "report", resamples=100)
+    said = json.loads((tmp_path / "report" / "metrics.json").read_text())["verdict"]
+    assert any("silent reads preferences but answered only without them" in one for one in said)
+    assert not any("No recommender here" in one for one in said)
 
 
 def test_an_interval_that_correction_takes_back_is_doubted():
@@ -264,7 +305,7 @@ def test_an_interval_that_correction_takes_back_is_doubted():
         "high": 0.04,
         "p_holm": 0.09,
     }
-    assert "not after Holm's correction" in verdict(_best(0.05), [test], [], [], [])[0]
+    assert "not after Holm's correction" in verdict(_best(0.05), [test], [], [], [], {})[0]
 
 
 def test_too_many_failures_give_no_mean(made, tmp_path):

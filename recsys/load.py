@@ -1,5 +1,6 @@
 """A trained recommender read back from its checkpoint, with the data it was trained on."""
 
+import copy
 import importlib
 from argparse import ArgumentError
 from collections.abc import Mapping
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser
 
 from data_prep.artifact import Artifact, read_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch, InputError
@@ -167,25 +169,29 @@ def _built(source: Artifact, catalogue: Catalogue, changes: Mapping[str, Any]) -
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(built_class, "given", skip={"catalogue"}, instantiate=False)
     try:
-        parsed = parser.parse_object({"given": chosen.get("init_args") or {}})
-    except ArgumentError as error:
+        options = _with_changes(chosen.get("init_args") or {}, changes)
+        parsed = parser.parse_object({"given": options})
+    except (ArgumentError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).replace("given.", "").split())[:300]
+        if changes:
+            words = ", ".join(f"{option}={value}" for option, value in changes.items())
+            raise InputError(f"{name} does not take {words}: {reason}") from error
         raise ArtifactMismatch(
-            f"{source.folder} has options that {class_path} of this version does not take: "
-            f"{' '.join(str(error).split())[:300]}"
+            f"{source.folder} has options that {class_path} of this version does not take: {reason}"
         ) from error
-    if changes:
-        parsed = _changed(parser, parsed, changes, name)
     given = parser.instantiate_classes(parsed).get("given") or {}
     return built_class(catalogue, **dict(vars(given) if given else {}))
 
 
-def _changed(
-    parser: ArgumentParser, parsed: Namespace, changes: Mapping[str, Any], name: str
-) -> Namespace:
-    """The parsed options with some of them changed, checked like those of a configuration."""
-    words = [f"--given.{option}={value}" for option, value in changes.items()]
-    try:
-        return parser.parse_args(words, namespace=parsed)
-    except ArgumentError as error:
-        reason = " ".join(str(error).replace("given.", "").split())[:300]
-        raise InputError(f"{name} cannot be changed so: {reason}") from error
+def _with_changes(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with some of them set, by dotted name; what is text is read as YAML."""
+    changed = copy.deepcopy(dict(options))
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        place = changed
+        for group in groups:
+            inner = place.get(group)
+            place[group] = place = inner if isinstance(inner, dict) else {}
+            place = place.setdefault("init_args", {}) if "class_path" in place else place
+        place[last] = yaml.safe_load(value) if isinstance(value, str) else value
+    return changed

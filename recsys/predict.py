@@ -39,6 +39,7 @@ def write_predictions(  # noqa: PLR0913  (one parameter per option of the comman
     batch_size: int = 256,
     device: str | None = None,
     name: str | None = None,
+    changes: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
     """Write the artifact `predictions`.
@@ -57,6 +58,7 @@ def write_predictions(  # noqa: PLR0913  (one parameter per option of the comman
         batch_size: Questions asked at once; changes the speed, not the answers.
         device: Torch device; a GPU where there is one.
         name: Name of the recommender in the report; the run folder's name by default.
+        changes: Options of the recommender to change, as `NAME=VALUE`, such as `ranking.prior=0`.
         overwrite: Replace predictions that are there.
 
     Raises:
@@ -66,7 +68,13 @@ def write_predictions(  # noqa: PLR0913  (one parameter per option of the comman
     _check_numbers({"count": count, "batch-size": batch_size})
     questions = read_artifact(benchmark, kind="benchmark")
     folder = find_checkpoint(checkpoint)
-    loaded = load_recommender(folder, tables=tables, vectors=vectors, semantic_ids=semantic_ids)
+    loaded = load_recommender(
+        folder,
+        tables=tables,
+        vectors=vectors,
+        semantic_ids=semantic_ids,
+        changes=named_values(changes),
+    )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     recommender = loaded.recommender.to(device).eval()
     options = AskingOptions(
@@ -92,6 +100,7 @@ def write_predictions(  # noqa: PLR0913  (one parameter per option of the comman
             "conditions": list(conditions) if conditions else None,
             "axes": list(axes) if axes else None,
             "batch_size": batch_size,
+            "changes": list(changes),
         },
         inputs={"benchmark": questions.content_hash, "checkpoint": source.content_hash},
         overwrite=overwrite,
@@ -188,6 +197,27 @@ def recommender_facts(loaded: LoadedRecommender, source: Artifact) -> dict[str, 
         "training_configuration": dict(source.manifest.configuration),
         "training_step": source.manifest.notes.get("step"),
     }
+
+
+def named_values(words: Sequence[str]) -> dict[str, str]:
+    """The values of `NAME=VALUE` words, by name.
+
+    Raises:
+        InputError: If a word has no name or no `=`, or a name is given twice.
+
+    Example:
+        >>> named_values(["ranking.prior=0", "ranking.search.width=50"])
+        {'ranking.prior': '0', 'ranking.search.width': '50'}
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise InputError(f"--set takes NAME=VALUE, got {word}.")
+        if name in found:
+            raise InputError(f"--set gives {name} twice.")
+        found[name] = value
+    return found
 
 
 def run_name(checkpoint: Path) -> str:

@@ -219,3 +219,40 @@ def test_from_a_trained_run_to_a_report(world, tmp_path, monkeypatch):
     reported = ["report", "--predictions", "p_popularity", "p_markov", "--out", "report"]
     assert main([*reported, "--resamples", "200"]) == 0
     assert (tmp_path / "report" / "report.html").stat().st_size < 1_000_000
+
+
+def test_options_of_a_trained_recommender_can_be_changed(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = str(Path(__file__).parents[2] / "configs" / "recsys" / "causal.yaml")
+    paths = [
+        f"--data.{name}={world['paths'][name]}" for name in ("tables", "vectors", "preferences")
+    ]
+    fit = ["fit", "--config", config, *paths, "--run-folder", "run", "--trainer.max_epochs=1"]
+    assert main([*fit, "--trainer.accelerator=cpu"]) == 0
+    asked = ["predict", "--checkpoint", "run", "--benchmark", str(world["benchmark"])]
+    asked += ["--device", "cpu", "--axes", "recommendation", "--out"]
+    assert main([*asked, "plain"]) == 0
+    deaf = ["--set", "ranking.guidance=0", "--set", "ranking.prior=0.7"]
+    assert main([*asked, "deaf", *deaf, "--name", "deaf"]) == 0
+    plain, changed = (read_artifact(Path(name), kind="predictions") for name in ("plain", "deaf"))
+    assert changed.manifest.configuration["changes"] == ["ranking.guidance=0", "ranking.prior=0.7"]
+    by_condition = {}
+    for name, source in (("plain", plain), ("deaf", changed)):
+        for (condition,), rows in source.table(RECOMMENDATIONS).group_by("condition"):
+            by_condition[name, condition] = rows.sort("row_id")["item_ids"]
+    assert by_condition["deaf", "none"].equals(by_condition["plain", "none"])
+    assert by_condition["deaf", "latest"].equals(by_condition["plain", "none"])
+    assert not by_condition["plain", "latest"].equals(by_condition["plain", "none"])
+    capsys.readouterr()
+    for word, message in [
+        ("ranking.prio=1", "CausalRetriever does not take ranking.prio=1"),
+        ("ranking.prior=[", "CausalRetriever does not take ranking.prior=[: while parsing"),
+        ("ranking.prior=much", "CausalRetriever does not take ranking.prior=much"),
+        ("size.width=8", "does not fit CausalRetriever"),
+        ("ranking.prior", "--set takes NAME=VALUE, got ranking.prior"),
+    ]:
+        assert main([*asked, "refused", "--set", word]) != 0
+        assert message in capsys.readouterr().err
+    assert main([*asked, "refused", "--set", "a=1", "--set", "a=2"]) != 0
+    assert "--set gives a twice" in capsys.readouterr().err
+    assert not Path("refused").exists()

@@ -75,11 +75,13 @@ def review_texts(quotes: pl.DataFrame) -> pl.DataFrame:
         ]
     )
     tidy = pl.col("said").str.replace_all(r"\s+", " ").str.strip_chars()
-    ended = pl.when(tidy.str.contains(r"[.!?]$")).then(tidy).otherwise(tidy + ".")
-    whole = pl.col("said").str.join(" ")
+    said = pl.col("said")
+    ended = pl.when(said.str.contains(r"[.!?]$")).then(said).otherwise(said + ".")
+    whole = said.str.join(" ")
     return (
-        parts.filter(tidy != "")
-        .with_columns(ended.alias("said"))
+        parts.with_columns(tidy)  # once, since it takes longer than all the rest
+        .filter(said != "")
+        .with_columns(ended)
         .sort("item_id", "kind", "order")
         .unique(subset=["item_id", "said"], keep="first", maintain_order=True)
         .group_by("item_id", maintain_order=True)

@@ -16,7 +16,7 @@ from data_prep.reviews.raw_review import RAW_REVIEWS, ReviewLayout
 from data_prep.reviews.rejects import Rejects
 
 _NO_TEXT = r"^(?:[\[{]|-?[0-9][0-9.eE+-]*$|true$|false$|null$)"
-_ESCAPED_ASCII = r"\\u00[2-7]"
+_ESCAPED_ASCII = "|".join(rf"\\u00{digit}" for digit in range(2, 8))  # faster than a class
 
 
 def read_json_reviews(
@@ -116,7 +116,7 @@ def _each_key_once(text: pl.Series, frame: pl.DataFrame) -> bool:
     names = "|".join(_key(name) for name in present)
     if _count(text, rf"{names}|{_ESCAPED_ASCII}") == sum(present.values()):
         return True
-    return not _count(text, rf'{_ESCAPED_ASCII}[^"]*"\s*:') and all(
+    return not _count(text, rf'(?:{_ESCAPED_ASCII})[^"]*"\s*:') and all(
         _count(text, rf"{_key(name)}\s*:") == values for name, values in present.items()
     )
 

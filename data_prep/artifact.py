@@ -1,18 +1,17 @@
 """Write and read one artifact: a folder of Parquet, safetensors and JSON with a manifest.
 
 An artifact is written under a temporary name beside its destination, flushed to disk and renamed
-when whole, so a killed command leaves nothing half-written that anyone could read. The manifest
-holds no time and no absolute path of the artifact itself: the same input gives the same bytes.
+when whole, so a killed command leaves nothing half-written that anyone could read; what it leaves
+under the temporary name is removed by the next one that writes there. The manifest holds no time
+and no absolute path of the artifact itself: the same input gives the same bytes.
 """
 
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +26,7 @@ from safetensors.numpy import save_file
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.parquet_stream import write_parquet_stream
 from data_prep.schema import TableSchema
+from data_prep.temporary_folder import remove_abandoned, replace_folder, temporary_folder
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
@@ -197,42 +197,37 @@ def create_artifact(
     Raises:
         InputError: If the destination exists and may not be replaced, or cannot be written.
     """
+    remove_abandoned(destination.parent, re.escape(destination.name))
     _check_destination(destination, overwrite=overwrite)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".tmp", dir=destination.parent)
-        )
-    except OSError as error:
-        raise InputError(
-            f"Cannot write beside {destination}: {error.strerror}; choose another --out."
-        ) from error
-    try:
-        writer = ArtifactWriter(temporary)
-        yield writer
-        manifest = Manifest(
-            kind=kind,
-            command=command,
-            configuration=dict(configuration),
-            inputs=dict(inputs),
-            package_version=package_version(),
-            files=writer.entries(),
-            notes=writer.notes,
-        )
-        writer.write_json(MANIFEST_NAME.removesuffix(".json"), asdict(manifest))
-        flush_to_disk(temporary / MANIFEST_NAME)
-        flush_to_disk(temporary)
-        temporary.chmod(0o755)
-        _replace(temporary, destination)
-    except OSError as error:
-        reason = error.strerror or str(error)  # Polars tells the number only in its message
-        if error.errno is None and "os error" not in reason:
-            raise
-        raise InputError(
-            f"Cannot write {destination}: {reason}; free space or choose another --out."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(temporary_folder(destination))
+        except OSError as error:
+            raise InputError(
+                f"Cannot write beside {destination}: {error.strerror}; choose another --out."
+            ) from error
+        try:
+            writer = ArtifactWriter(temporary)
+            yield writer
+            manifest = Manifest(
+                kind=kind,
+                command=command,
+                configuration=dict(configuration),
+                inputs=dict(inputs),
+                package_version=package_version(),
+                files=writer.entries(),
+                notes=writer.notes,
+            )
+            writer.write_json(MANIFEST_NAME.removesuffix(".json"), asdict(manifest))
+            _put_in_place(temporary, destination)
+        except OSError as error:
+            reason = error.strerror or str(error)  # Polars tells the number only in its message
+            if error.errno is None and "os error" not in reason:
+                raise
+            raise InputError(
+                f"Cannot write {destination}: {reason}; free space or choose another --out."
+            ) from error
 
 
 def _check_destination(destination: Path, *, overwrite: bool) -> None:
@@ -244,15 +239,12 @@ def _check_destination(destination: Path, *, overwrite: bool) -> None:
         raise InputError(f"{destination} exists; pass --overwrite to replace it.")
 
 
-def _replace(temporary: Path, destination: Path) -> None:
-    """Rename the finished folder into place; an older artifact is moved aside and then deleted."""
-    if destination.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{destination.name}.old.", dir=destination.parent))
-        destination.rename(old / "artifact")
-        temporary.rename(destination)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        temporary.rename(destination)
+def _put_in_place(temporary: Path, destination: Path) -> None:
+    """Rename the finished folder to its name once all of it is on disk."""
+    flush_to_disk(temporary / MANIFEST_NAME)
+    flush_to_disk(temporary)
+    temporary.chmod(0o755)
+    replace_folder(temporary, destination)
     flush_to_disk(destination.parent)
 
 

@@ -24,11 +24,13 @@ from torch import Tensor
 
 from data_prep.artifact import Artifact, create_artifact, read_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch, InputError
+from data_prep.temporary_folder import remove_abandoned
 
 KIND = "checkpoint"
 WEIGHTS = "weights.safetensors"
 TRAINING_STATE = "training_state.pt"
 FOLDER = "checkpoints"
+_ANY_NAME = r"[a-z]+-\d+"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class FolderCheckpoints(CheckpointIO):
             InputError: If the folder cannot be written (read-only, full, a file in the way).
         """
         destination = local_folder(path)
+        remove_abandoned(destination.parent, _ANY_NAME)  # a killed run's, of an earlier step
         weights = {name: _own(value) for name, value in checkpoint["state_dict"].items()}
         rest = {name: value for name, value in checkpoint.items() if name != "state_dict"}
         buffer = io.BytesIO()

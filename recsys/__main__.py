@@ -80,6 +80,18 @@ def _tokenize_options(parser: argparse.ArgumentParser) -> None:
         "come later find room)",
     )
     add_output_options(parser, "the semantic IDs")
+    add = parser.add_argument_group("residual-kmeans only").add_argument
+    add("--components", type=int, help="principal components that are clustered (default: 32)")
+    add = parser.add_argument_group("rqvae only").add_argument
+    add("--steps", type=int, help="training steps (default: 2000)")
+    add("--learning-rate", type=float, help="step size of AdamW (default: 0.001)")
+    add("--commitment", type=float, help="pull of an encoding towards its codes (default: 0.25)")
+    add(
+        "--codebook-update",
+        choices=("gradient", "ema"),
+        help="how codebooks learn: by gradient, or as moving averages of what they are given "
+        "(default: gradient)",
+    )
 
 
 _TOKENIZE = Command(
@@ -94,7 +106,9 @@ A table of quality comes before any training: codes in use, collisions, branchin
 example:
   recsys tokenize --vectors runs/vectors --tables runs/tables --out runs/semantic_ids
   recsys tokenize --vectors runs/vectors --tables runs/tables --out runs/published \\
-      --quantizer imported --codes-file codes.json --collisions move""",
+      --quantizer imported --codes-file codes.json --collisions move
+  recsys tokenize --vectors runs/vectors --tables runs/tables --out runs/learnt \\
+      --quantizer rqvae --steps 4000 --codebook-update ema""",
 )
 
 

@@ -16,7 +16,13 @@ from recsys.semantic_id.codec import SemanticIdCodec
 from recsys.semantic_id.imported import ImportedCodes
 from recsys.semantic_id.quality import quality_table, semantic_id_quality
 from recsys.semantic_id.quantizer import Quantizer
-from recsys.semantic_id.tokenize import LEARNT, item_keys, item_vectors, write_codec
+from recsys.semantic_id.tokenize import (
+    LEARNT,
+    item_keys,
+    item_vectors,
+    own_settings,
+    write_codec,
+)
 
 
 def run(
@@ -137,7 +143,11 @@ def stored_quantizer(artifact: Artifact, width: int) -> Quantizer:
         model: Quantizer = ImportedCodes(nothing, sizes, width=width)
     else:
         model = LEARNT[options["quantizer"]](
-            width, levels=len(sizes), codes=sizes[0], seed=options["seed"]
+            width,
+            levels=len(sizes),
+            codes=sizes[0],
+            seed=options["seed"],
+            **own_settings(options),
         )
     try:
         model.load_state_dict(weights)

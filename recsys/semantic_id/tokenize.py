@@ -25,13 +25,24 @@ from recsys.semantic_id.quality import (
 )
 from recsys.semantic_id.quantizer import Quantizer, one_thread
 from recsys.semantic_id.residual_kmeans import ResidualKMeans
-from recsys.semantic_id.rqvae import RqVae
+from recsys.semantic_id.rqvae import RqVae, RqVaeTraining
 
 LEARNT: Mapping[str, Callable[..., Quantizer]] = {
     "residual-kmeans": ResidualKMeans,
     "rqvae": RqVae,
 }
 """What `--quantizer` may name, beside `imported`."""
+
+READ_BY: Mapping[str, str] = {
+    "components": "residual-kmeans",
+    "steps": "rqvae",
+    "learning_rate": "rqvae",
+    "commitment": "rqvae",
+    "codebook_update": "rqvae",
+}
+"""Options that one quantizer alone reads."""
+
+_EMA_DECAY = 0.99
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,11 @@ def run(  # noqa: PLR0913  (one parameter per option of the command)
     codes_file: Path | None = None,
     collisions: str = "digit",
     collision_size: int | None = None,
+    components: int | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    commitment: float | None = None,
+    codebook_update: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a `semantic_ids` artifact.
@@ -77,6 +93,12 @@ def run(  # noqa: PLR0913  (one parameter per option of the command)
             their last digit to a free one.
         collision_size: Number of codes of the added level; None takes twice the largest bucket,
             so that items that come later find room.
+        components: Principal components that `residual-kmeans` clusters.
+        steps: Training steps of `rqvae`.
+        learning_rate: Step size of `rqvae`.
+        commitment: Weight of the pull of an encoding of `rqvae` towards its codes.
+        codebook_update: How the codebooks of `rqvae` learn, by `gradient` or as moving averages
+            (`ema`).
         overwrite: Replace an artifact that is there.
 
     Raises:
@@ -85,7 +107,9 @@ def run(  # noqa: PLR0913  (one parameter per option of the command)
     """
     options = {
         "quantizer": quantizer, "levels": levels, "codes": codes, "seed": seed,
-        "collisions": collisions, "collision_size": collision_size,
+        "collisions": collisions, "collision_size": collision_size, "components": components,
+        "steps": steps, "learning_rate": learning_rate, "commitment": commitment,
+        "codebook_update": codebook_update,
     }  # fmt: skip
     _check_options(options, codes_file, tables)
     source = read_artifact(vectors, kind="vectors")
@@ -200,10 +224,18 @@ def write_codec(
 def _check_options(
     options: Mapping[str, Any], codes_file: Path | None, tables: Path | None
 ) -> None:
-    for name in ("levels", "codes", "collision_size"):
+    for name in ("levels", "codes", "collision_size", "components", "steps"):
         if options[name] is not None and options[name] < 1:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} must be at least 1, got {options[name]}.")
+            raise InputError(f"{_flag(name)} must be at least 1, got {options[name]}.")
+    for name in ("learning_rate", "commitment"):
+        if options[name] is not None and not 0 < options[name] < math.inf:
+            raise InputError(f"{_flag(name)} must be positive, got {options[name]:g}.")
+    for name, reader in READ_BY.items():
+        if options[name] is not None and options["quantizer"] != reader:
+            raise InputError(
+                f"{_flag(name)} is read by --quantizer {reader} alone, not by "
+                f"{options['quantizer']}."
+            )
     imported = options["quantizer"] == "imported"
     if imported != (codes_file is not None):
         raise InputError("--codes-file and --quantizer imported belong together.")
@@ -211,12 +243,34 @@ def _check_options(
         raise InputError("--quantizer imported needs --tables, which name the items.")
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def own_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options say to the chosen quantizer alone; what is not said is left to it.
+
+    Args:
+        options: Options of `recsys tokenize`; one that is missing was not said.
+    """
+    if options.get("components") is not None:
+        return {"components": options["components"]}
+    said = {n: options[n] for n in ("steps", "learning_rate", "commitment") if options.get(n)}
+    if options.get("codebook_update") is not None:
+        said["ema_decay"] = _EMA_DECAY if options["codebook_update"] == "ema" else 0.0
+    return {"training": RqVaeTraining(**said)} if said else {}
+
+
 def _learn_codes(
     items: ItemVectors, options: Mapping[str, Any]
 ) -> tuple[Quantizer, Int[Tensor, "item level"]]:
     codes = options["codes"] or codes_for(len(items.values))
     model = LEARNT[options["quantizer"]](
-        items.values.shape[1], levels=options["levels"], codes=codes, seed=options["seed"]
+        items.values.shape[1],
+        levels=options["levels"],
+        codes=codes,
+        seed=options["seed"],
+        **own_settings(options),
     )
     model.fit(items.values[items.known])
     return model, model.assign(items.values)

@@ -151,6 +151,41 @@ def test_later_items_find_a_place_and_known_items_keep_theirs(world, tmp_path, q
     assert codes_by_key(again, grown) == after
 
 
+@pytest.mark.parametrize(
+    ("quantizer", "first", "second"),
+    [
+        ("residual-kmeans", {"components": 1}, {"components": 7}),
+        ("rqvae", {"steps": 5}, {"steps": 30}),
+        ("rqvae", {"steps": 30, "learning_rate": 1e-4}, {"steps": 30, "learning_rate": 1e-2}),
+        ("rqvae", {"steps": 30, "commitment": 0.1}, {"steps": 30, "commitment": 5.0}),
+        (
+            "rqvae",
+            {"steps": 30, "codebook_update": "ema"},
+            {"steps": 30, "codebook_update": "gradient"},
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value,
+)
+def test_an_option_reaches_the_quantizer_and_later_items_are_assigned_by_it(
+    world, tmp_path, quantizer, first, second
+):
+    options = {"quantizer": quantizer, "codes": 6, "levels": 2}
+    out = tokenized(world, **options, **first)
+    other = tokenized(world, "other", **options, **second)
+    weights = [(f / "quantizer.safetensors").read_bytes() for f in (out, other)]
+    assert weights[0] != weights[1]
+    configuration = read_artifact(out, kind="semantic_ids").manifest.configuration
+    assert {name: configuration[name] for name in first} == first
+    grown = [*KEYS, "c9"]
+    later = catalogue(tmp_path / "later", grown)
+    assign.run(
+        semantic_ids=out, vectors=later / "vectors", tables=later / "tables", out=later / "ids"
+    )
+    before, after = codes_by_key(out, KEYS), codes_by_key(later / "ids", grown)
+    assert all(after[key] == before[key] for key in KEYS)
+    assert (later / "ids" / "quantizer.safetensors").read_bytes() == weights[0]
+
+
 def test_a_full_bucket_is_named():
     known = {"a": (0, 0), "b": (0, 1)}
     assigned = np.array([[0], [0], [0]])
@@ -187,6 +222,33 @@ def test_what_does_not_fit_is_refused(world, tmp_path):
         ({"quantizer": "imported"}, "--codes-file and --quantizer imported belong together"),
         ({"codes_file": world / "a.json"}, "--codes-file and --quantizer imported belong together"),
         ({"levels": 1, "codes": 1, "collision_size": 4}, "items share the codes"),
+        ({"components": 0}, "--components must be at least 1, got 0"),
+        ({"quantizer": "rqvae", "steps": 0}, "--steps must be at least 1, got 0"),
+        (
+            {"quantizer": "rqvae", "learning_rate": -1.0},
+            "--learning-rate must be positive, got -1",
+        ),
+        ({"quantizer": "rqvae", "commitment": 0.0}, "--commitment must be positive, got 0"),
+        (
+            {"quantizer": "rqvae", "components": 4},
+            "--components is read by --quantizer residual-kmeans alone, not by rqvae",
+        ),
+        *(
+            (
+                {name: value},
+                f"{flag} is read by --quantizer rqvae alone, not by residual-kmeans",
+            )
+            for name, flag, value in (
+                ("steps", "--steps", 3),
+                ("learning_rate", "--learning-rate", 0.1),
+                ("commitment", "--commitment", 0.5),
+                ("codebook_update", "--codebook-update", "ema"),
+            )
+        ),
+        (
+            {"quantizer": "imported", "codes_file": world / "a.json", "steps": 9},
+            "--steps is read by --quantizer rqvae alone, not by imported",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             tokenized(world, "x", **options)

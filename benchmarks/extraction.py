@@ -79,7 +79,7 @@ def main() -> None:
     if options.instruments:
         report["instruments"] = real_figures(options.instruments)
     if options.json:
-        print(json.dumps(report, indent=1))
+        print(json.dumps(report))
         return
     for town in report["towns"]:
         for rule in ("planted", "revealed", "holding", "mentions"):

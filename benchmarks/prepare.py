@@ -226,7 +226,7 @@ def main() -> int:
     if plain:
         result.update(comparison(result["ours"], fastest(plain)))
     if options.json:
-        print(json.dumps(result, indent=1))
+        print(json.dumps(result))
     else:
         for name, value in result.items():
             print(f"{name:14} {value}")

@@ -136,7 +136,7 @@ def write_reviews(
             inputs=destination.inputs,
             overwrite=destination.overwrite,
         ) as writer,
-        tempfile.TemporaryDirectory(dir=writer.folder.parent, prefix=".spool.") as temporary,
+        tempfile.TemporaryDirectory(dir=writer.folder, prefix=".spool.") as temporary,
     ):
         work = _Work(source, kept, writer, Path(temporary))
         work.run(finish)

@@ -15,6 +15,7 @@ import zstandard
 
 from data_prep.__main__ import main
 from data_prep.artifact import Artifact, read_artifact
+from data_prep.reviews.user_spool import UserSpool
 from data_prep.schema import INTERACTIONS, ITEM_TEXTS, ITEMS, REJECTED, USERS
 
 
@@ -326,6 +327,26 @@ def test_partitions_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     pieces = prepared(tmp_path, "--reviews", str(path))
     assert pieces.table(INTERACTIONS).equals(expected[0])
     assert pieces.table(ITEM_TEXTS).equals(expected[1])
+
+
+def test_spooled_texts_lie_inside_the_folder_that_a_killed_command_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    class Watched(UserSpool):
+        def append(self, frame: pl.DataFrame) -> None:
+            seen.append(sorted(path.name for path in tmp_path.iterdir()))
+            super().append(frame)
+
+    monkeypatch.setattr("data_prep.reviews.prepare.UserSpool", Watched)
+    made = prepared(tmp_path, "--reviews", str(write_lines(tmp_path / "reviews.json", reviews())))
+    assert seen
+    for names in seen:
+        assert len(names) == 2
+        assert names[0].startswith(".tables.")
+        assert names[0].endswith(".tmp")
+    assert not [path for path in made.folder.iterdir() if path.is_dir()]
 
 
 def test_real_reviews_are_all_kept(tmp_path: Path, instruments_file: Path) -> None:

@@ -1,0 +1,1 @@
+"""Driving logs of any format as one set of tables."""

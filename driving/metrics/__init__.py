@@ -1,0 +1,1 @@
+"""How safe, comfortable, brisk and true to its style a trajectory is."""

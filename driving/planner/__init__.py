@@ -1,0 +1,1 @@
+"""A planner: the scene and a style in, a trajectory out."""

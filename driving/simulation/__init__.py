@@ -1,0 +1,1 @@
+"""Closed loop: a plan becomes motion among others."""

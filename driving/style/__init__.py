@@ -1,0 +1,1 @@
+"""How somebody drives: measures, labels and vectors."""

@@ -114,6 +114,21 @@ class RawLight:
 
 
 @dataclass(frozen=True)
+class RawDriverStyle:
+    """The true style of a simulated driver.
+
+    Attributes:
+        preset: The nearest of `data_prep.scenes.style_dimensions.STYLE_LABELS`.
+        values: -1 to 1 per dimension of `STYLE_DIMENSIONS`.
+        parameters: What the simulator was told.
+    """
+
+    preset: str
+    values: tuple[float, ...]
+    parameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class RawScene:
     """One stretch of traffic.
 
@@ -128,6 +143,8 @@ class RawScene:
         ego_key: The track the recording vehicle has; None where it was seen from outside.
         lights: Traffic lights.
         routes: Lane centres a track is meant to follow, by the track's key, where the source knows.
+        tokens: Named moments of the scene in seconds, by which other files refer to it.
+        driver_styles: True styles by the track's key; only of simulated traffic.
         simulated: Nothing in it was recorded.
         split: The part of the data it belongs to, where the source fixes it.
         notes: Facts about it that a reader wants to keep, plain JSON values.
@@ -142,6 +159,8 @@ class RawScene:
     ego_key: str | None = None
     lights: tuple[RawLight, ...] = ()
     routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    driver_styles: Mapping[str, RawDriverStyle] = field(default_factory=dict)
     simulated: bool = False
     split: Split | None = None
     notes: Mapping[str, str | int | float | bool] = field(default_factory=dict)

@@ -106,6 +106,16 @@ LIGHT_STATES = TableSchema(
         Column("state", _text, "green, yellow, red or unknown"),
     ),
 )
+SCENE_TOKENS = TableSchema(
+    "scene_tokens",
+    "one moment of a scene that other files refer to by name",
+    ("scene_id", "step", "token"),
+    (
+        Column("scene_id", _int32, "which scene"),
+        Column("step", _int32, "when"),
+        Column("token", _text, "its name, such as OpenScene's frame token"),
+    ),
+)
 DRIVER_STYLES = TableSchema(
     "driver_styles",
     "the true style of one simulated driver; only artifacts of simulated traffic have it",

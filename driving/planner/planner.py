@@ -81,7 +81,7 @@ class StyleCondition(_Tensors):
     """The style that is asked for: a conditioning vector per scene.
 
     Attributes:
-        values: -1 to 1 per dimension of `data_prep.scenes.style_dimensions`; 0 where the mask is false.
+        values: -1 to 1 per dimension of `STYLE_DIMENSIONS`; 0 where the mask is false.
         mask: Which dimensions anything is asked of.
     """
 

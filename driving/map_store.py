@@ -9,6 +9,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES
+from driving.lane_facts import LaneFacts, find_lane_facts
 from driving.world import LINE_BOUNDARY, LINE_CROSSWALK, LINE_EDGE, LINE_LANE, LINE_STOP
 
 PIECE_POINTS = 10
@@ -118,6 +119,11 @@ class MapStore:
                 sides=tuple(i for i in (row["left_id"], row["right_id"]) if i is not None),
             )
         return found
+
+    @cached_property
+    def lane_facts(self) -> LaneFacts:
+        """What is known of the lanes beyond their shape."""
+        return find_lane_facts(self.lines)
 
     @property
     def drivable_polygons(self) -> list[Float[np.ndarray, "point 2"]]:

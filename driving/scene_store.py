@@ -1,6 +1,6 @@
 """An artifact `scenes` opened for reading: worlds around any samples of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
 from data_prep.scenes.raw_scene import AGENT_KINDS, LIGHTS
 from data_prep.scenes.tables import LIGHT_STATES, MAP_LINES, MAPS, SCENES, STATES, TRACKS
+from driving.line_facts import LineFacts, fact_rows
 from driving.map_store import MapStore
 from driving.world import World
 from driving.world_builder import SceneTraffic, WorldSize, stack_worlds, world_rows
@@ -104,27 +105,40 @@ class SceneStore:
             future_s: Future after it.
         """
         history, future = round(history_s / self.step_s), round(future_s / self.step_s)
-        rows = samples.with_row_index("row").sort("scene_id", maintain_order=True)
-        parts, order = [], []
-        for (scene_id,), part in rows.partition_by(
-            "scene_id", as_dict=True, maintain_order=True
-        ).items():
-            number = int(str(scene_id))
-            traffic = self._traffic(number)
-            parts.extend(
-                world_rows(
-                    traffic, sample["track_id"], sample["step"], (history, future), self.size
-                )
-                for sample in part.iter_rows(named=True)
-            )
-            order.append(part["row"].to_numpy())
-        places = np.argsort(np.concatenate(order), kind="stable")
+        parts = self._rows(
+            samples,
+            lambda traffic, track, step: world_rows(
+                traffic, track, step, (history, future), self.size
+            ),
+        )
         return stack_worlds(
-            [parts[place] for place in places],
+            parts,
             step_s=self.step_s,
             now=history,
             sample_ids=torch.as_tensor(samples["sample_id"].to_numpy().astype(np.int64)),
         )
+
+    def facts(self, samples: pl.DataFrame) -> LineFacts:
+        """What the map says of the lines and routes of `world(samples)`, row by row."""
+        parts = self._rows(
+            samples, lambda traffic, track, step: fact_rows(traffic, track, step, self.size)
+        )
+        return LineFacts(**{name: np.stack([part[name] for part in parts]) for name in parts[0]})
+
+    def _rows(
+        self,
+        samples: pl.DataFrame,
+        build: Callable[[SceneTraffic, int, int], dict[str, np.ndarray]],
+    ) -> list[dict[str, np.ndarray]]:
+        """What is built for every sample, in their order; every scene is opened once."""
+        rows = samples.with_row_index("row").sort("scene_id", maintain_order=True)
+        parts: list[dict[str, np.ndarray]] = []
+        for scene_id in rows["scene_id"].unique(maintain_order=True):
+            traffic = self._traffic(int(scene_id))
+            part = rows.filter(pl.col("scene_id") == scene_id)
+            moments = part.select("track_id", "step").iter_rows()
+            parts.extend(build(traffic, track, step) for track, step in moments)
+        return [parts[place] for place in np.argsort(rows["row"].to_numpy(), kind="stable")]
 
     def _traffic(self, scene_id: int) -> SceneTraffic:
         """One scene as dense arrays."""

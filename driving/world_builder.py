@@ -228,6 +228,45 @@ def _shown(
     return shown
 
 
+@dataclass(frozen=True)
+class RoutePlaces:
+    """Points at equal distances along a route, from behind the ego onwards.
+
+    Attributes:
+        points_m: In the scene frame.
+        lane_ids: The lane each lies on.
+        mask: Which are there; a prefix.
+    """
+
+    points_m: Float[np.ndarray, "place 2"]
+    lane_ids: Int[np.ndarray, " place"]
+    mask: Bool[np.ndarray, " place"]
+
+
+def route_places(
+    map_: MapStore,
+    route_ids: Sequence[int],
+    start: Float[np.ndarray, "3"],
+    size: WorldSize,
+) -> RoutePlaces:
+    """Where a route leads from a pose in the scene frame."""
+    path = map_.path(route_ids, start[:2], float(start[2]))
+    if not path:
+        nowhere = np.zeros(size.places)
+        return RoutePlaces(np.zeros((size.places, 2)), nowhere.astype(np.int64) - 1, nowhere > 0)
+    vertices = [map_.lanes[line_id].points_m for line_id in path]
+    line = np.concatenate(vertices)
+    owners = np.concatenate([np.full(len(v), n) for n, v in zip(path, vertices, strict=True)])
+    along = line_distances(line)
+    first = along_of(line, start[:2]) - BEHIND_M
+    first += np.ceil(max(-first, 0.0) / size.place_step_m) * size.place_step_m
+    places = first + size.place_step_m * np.arange(size.places)
+    held = np.clip(places, 0, along[-1])
+    points = np.column_stack([np.interp(held, along, line[:, axis]) for axis in (0, 1)])
+    owner = owners[np.clip(np.searchsorted(along, held), 0, len(line) - 1)]
+    return RoutePlaces(points, owner.astype(np.int64), places <= along[-1])
+
+
 def _route(
     traffic: SceneTraffic,
     track_id: int,
@@ -235,35 +274,16 @@ def _route(
     start: Float[np.ndarray, "3"],
     size: WorldSize,
 ) -> dict[str, np.ndarray]:
-    path = traffic.map.path(traffic.routes[track_id], start[:2], float(start[2]))
-    points = np.zeros((size.places, 2))
-    lane_ids = np.full(size.places, -1)
-    limits = np.full(size.places, np.nan)
-    mask = np.zeros(size.places, np.bool_)
-    lanes = [traffic.map.lanes[line_id] for line_id in path]
-    vertices = [lane.points_m for lane in lanes]
-    if vertices:
-        line = np.concatenate(vertices)
-        owners = np.concatenate([np.full(len(v), n) for n, v in enumerate(vertices)])
-        along = line_distances(line)
-        first = along_of(line, start[:2]) - BEHIND_M
-        first = np.ceil(max(-first, 0.0) / size.place_step_m) * size.place_step_m + first
-        places = first + size.place_step_m * np.arange(size.places)
-        mask = (places >= 0) & (places <= along[-1])
-        held_places = np.clip(places, 0, along[-1])
-        points = np.column_stack([np.interp(held_places, along, line[:, a]) for a in (0, 1)])
-        owner = owners[np.clip(np.searchsorted(along, held_places), 0, len(line) - 1)]
-        lane_ids = np.asarray([lane.line_id for lane in lanes])[owner]
-        limits = np.asarray([lane.limit_mps for lane in lanes])[owner]
-        points = np.where(mask[:, None], to_frame(points, start), 0.0)
-    known = np.isfinite(limits) & mask
-    shown = _shown(traffic, lane_ids, mask, held)
+    found = route_places(traffic.map, traffic.routes[track_id], start, size)
+    lanes = [traffic.map.lanes.get(int(line_id)) for line_id in found.lane_ids]
+    limits = np.asarray([np.nan if lane is None else lane.limit_mps for lane in lanes])
+    known = np.isfinite(limits) & found.mask
     return {
-        "route_points": points,
-        "route_mask": mask,
+        "route_points": np.where(found.mask[:, None], to_frame(found.points_m, start), 0.0),
+        "route_mask": found.mask,
         "route_limits_mps": np.where(known, limits, 0.0),
         "route_limit_mask": known,
-        "route_lights": shown,
+        "route_lights": _shown(traffic, found.lane_ids, found.mask, held),
     }
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
+from data_prep.scenes.raw_scene import ROAD_CLASSES
+from data_prep.scenes.tables import MAP_LINES
+from driving.lane_facts import find_lane_facts, total_turn
 from driving.map_store import MapStore, cut_line, lane_cost, resample
 from driving.planner_input import into_frame, out_of_frame, planner_input
 from driving.samples import SampleRules, choose_samples
@@ -27,7 +31,7 @@ from driving.world import (
     World,
 )
 from driving.world_builder import WorldSize
-from tests.driving.small_scenes import LINES, STEPS, write_small_scenes
+from tests.driving.small_scenes import LINES, STEPS, line, write_small_scenes
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +124,6 @@ def test_a_route_turns_where_its_lanes_turn(world: World) -> None:
 
 
 def lanes() -> MapStore:
-    from data_prep.scenes.tables import MAP_LINES
-
     return MapStore(pl.DataFrame(LINES, schema=MAP_LINES.polars))
 
 
@@ -185,19 +187,24 @@ def test_a_planner_sees_a_later_step_as_the_sample_that_begins_there(world: Worl
 
 
 def test_a_planner_sees_nothing_of_the_future(world: World) -> None:
-    changed = world.__dict__ | {
-        "ego_poses": world.ego_poses.clone(),
-        "agent_poses": world.agent_poses.clone(),
-        "agent_mask": world.agent_mask.clone(),
-        "line_lights": world.line_lights.clone(),
-    }
-    changed["ego_poses"][:, 11:] = 77.0
-    changed["agent_poses"][:, :, 11:] = 77.0
-    changed["agent_mask"][:, :, 11:] = False
-    changed["line_lights"][..., 11:] = 0
-    before, after = planner_input(world, 10), planner_input(World(**changed), 10)
+    later = replace(
+        world,
+        ego_poses=_after(world.ego_poses, 1, 77.0),
+        agent_poses=_after(world.agent_poses, 2, 77.0),
+        agent_mask=_after(world.agent_mask, 2, False),
+        line_lights=_after(world.line_lights, 2, 0),
+    )
+    before, after = planner_input(world, 10), planner_input(later, 10)
     for name, value in before.__dict__.items():
         assert torch.equal(value, getattr(after, name)), name
+
+
+def _after(values: torch.Tensor, axis: int, filled: float) -> torch.Tensor:
+    """Everything after step 10 replaced."""
+    steps = torch.arange(values.shape[axis]) > 10
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    return values.masked_fill(steps.reshape(shape), filled)
 
 
 def test_a_planner_needs_a_past(world: World) -> None:
@@ -221,3 +228,29 @@ def test_rows_come_in_the_order_asked(folder: Path, samples: pl.DataFrame, world
     assert torch.equal(turned.ego_poses, world.ego_poses.flip(0))
     assert torch.equal(turned.sample_ids, world.sample_ids.flip(0))
     assert STEPS == 81
+
+
+def test_facts_stand_beside_the_lines_and_the_route(
+    folder: Path, samples: pl.DataFrame, world: World
+) -> None:
+    facts = SceneStore.read(folder).facts(samples)
+    lit = facts.line_has_signal[0]
+    assert lit.any()
+    assert (world.line_limits_mps[0][torch.from_numpy(lit)] == 10.0).all()
+    assert facts.route_line_ids[0].tolist()[:3] == [0, 0, 0]
+    assert set(facts.route_line_ids[8].tolist()) == {1, 4, -1}
+    assert (facts.route_line_ids[4] == -1).all()
+    assert not facts.route_merges.any()
+    assert ROAD_CLASSES[facts.route_road_classes[0, 0]] == "urban"
+
+
+def test_lanes_that_lead_into_one_are_a_merge_and_the_bent_one_is_its_side() -> None:
+    lines = [
+        line(0, "lane_centre", [(0, 0), (50, 0)], successors=(2,)),
+        line(1, "lane_centre", [(0, -20), (30, -20), (50, 0)], successors=(2,)),
+        line(2, "lane_centre", [(50, 0), (99, 0)]),
+    ]
+    facts = find_lane_facts(pl.DataFrame(lines, schema=MAP_LINES.polars))
+    assert facts.merges == {2}
+    assert facts.sides == {1}
+    assert total_turn(np.array([[0.0, 0], [1, 0], [1, 1]])) == pytest.approx(math.pi / 2)

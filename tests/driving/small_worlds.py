@@ -27,6 +27,7 @@ PAST = 20
 FUTURE = 80
 SPACING_M = 2.0
 LANE_M = 3.5
+EDGE_M = 2.5  # from the outermost lane centres
 STYLES = 8
 
 
@@ -65,7 +66,6 @@ def road(
     movers: Sequence[Mover] = (),
     lanes: int = 1,
     red_at_m: float | None = None,
-    edge_m: float = 2.5,
     lateral_m: float = 0.0,
 ) -> World:
     """One ego on one road.
@@ -77,7 +77,6 @@ def road(
         movers: The others.
         lanes: Parallel lanes, each 3.5 m further to the left.
         red_at_m: Where along the route a lane begins whose light is red.
-        edge_m: Distance of the road's edges from the outermost lane centres.
         lateral_m: How far to the left of the ego the route lies.
     """
     steps = PAST + 1 + FUTURE
@@ -90,7 +89,7 @@ def road(
         ego_y = torch.where(ego_along < 0, 0 * ego_along, (1 - ego_bend.cos()) / curvature_per_m)
     else:
         ego_x, ego_y = ego_along, 0 * ego_along
-    lines, kinds = _lines(curvature_per_m, lanes, edge_m, lateral_m)
+    lines, kinds = _lines(curvature_per_m, lanes, lateral_m)
     lights = torch.zeros(len(route), steps, dtype=torch.long)
     if red_at_m is not None:
         along = torch.arange(len(route)) * SPACING_M - 10.0
@@ -122,11 +121,9 @@ def road(
     )
 
 
-def _lines(
-    curvature_per_m: float, lanes: int, edge_m: float, lateral_m: float
-) -> tuple[Tensor, Tensor]:
+def _lines(curvature_per_m: float, lanes: int, lateral_m: float) -> tuple[Tensor, Tensor]:
     offsets = [(lane * LANE_M, LINE_LANE) for lane in range(lanes)]
-    offsets += [(-edge_m, LINE_EDGE), ((lanes - 1) * LANE_M + edge_m, LINE_EDGE)]
+    offsets += [(-EDGE_M, LINE_EDGE), ((lanes - 1) * LANE_M + EDGE_M, LINE_EDGE)]
     pieces, kinds = [], []
     for offset_m, kind in offsets:
         whole = arc_points(curvature_per_m, -40.0, 160.0, offset_m=offset_m + lateral_m)[:100, :2]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from driving.planner.planner import PlannerInput, StyleCondition
+from driving.planner_input import planner_input
 from driving.world import (
     AGENT_PEDESTRIAN,
     AGENT_VEHICLE,
@@ -219,36 +220,9 @@ def without_route(world: World) -> World:
     )
 
 
-def ego_history(world: World, steps: int = PAST + 1) -> Tensor:
-    """x, y, heading and speed of the logged ego up to the present."""
-    span = slice(world.now + 1 - steps, world.now + 1)
-    return torch.cat((world.ego_poses[:, span], world.ego_speed_mps[:, span, None]), -1)
-
-
 def present_input(world: World) -> PlannerInput:
     """What a planner sees at the present, where the world's frame is the ego's."""
-    span = slice(0, world.now + 1)
-    agents = torch.cat((world.agent_poses, world.agent_velocities_mps), -1)[:, :, span]
-    return PlannerInput(
-        ego_history=ego_history(world),
-        ego_history_mask=world.ego_mask[:, span],
-        ego_size_m=world.ego_size_m,
-        agents=agents,
-        agent_mask=world.agent_mask[:, :, span],
-        agent_sizes_m=world.agent_sizes_m,
-        agent_kinds=world.agent_kinds,
-        lines=world.line_points,
-        line_mask=world.line_mask,
-        line_kinds=world.line_kinds,
-        line_limits_mps=world.line_limits_mps,
-        line_limit_mask=world.line_limit_mask,
-        line_lights=world.line_lights[:, :, world.now],
-        route=world.route_points,
-        route_mask=world.route_mask,
-        route_limits_mps=world.route_limits_mps,
-        route_limit_mask=world.route_limit_mask,
-        route_lights=world.route_lights[:, :, world.now],
-    )
+    return planner_input(world, world.now)
 
 
 def condition(values: Sequence[float] | Tensor, batch: int = 1) -> StyleCondition:

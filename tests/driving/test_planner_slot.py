@@ -78,7 +78,7 @@ def assert_same(found: Plans, expected: Plans) -> None:
 
 
 def test_the_folder_holds_the_rule_based_planners():
-    assert {"ConstantVelocity", "Idm"} <= {variant.__name__ for variant in PLANNERS}
+    assert {"ConstantVelocity", "Idm", "Pdm"} <= {variant.__name__ for variant in PLANNERS}
 
 
 def test_shapes_and_finite_numbers(planner, scene, style):

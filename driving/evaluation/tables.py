@@ -1,4 +1,4 @@
-"""The tables of an artifact `rollouts`: what one planner did under every condition, and its worth."""
+"""The tables of an artifact `rollouts`: what one planner did under every condition, scored."""
 
 import polars as pl
 

@@ -292,7 +292,7 @@ class _Work:
                 frame = self.spools[MAP_LINES.name].read(self.maps[key][2])
                 yield _numbered(MAP_LINES, "map_id", number, frame)
 
-        _write_stream(self.writer, MAP_LINES, lines())
+        write_rows(self.writer, MAP_LINES, lines())
 
     def _write_scenes(
         self, ordered: list[_Entry], map_number: Mapping[str, int], splits: Mapping[str, Split]
@@ -315,7 +315,7 @@ class _Work:
                 if frame.height:
                     yield _numbered(schema, "scene_id", number, frame)
 
-        _write_stream(self.writer, schema, frames(), optional=schema in OPTIONAL)
+        write_rows(self.writer, schema, frames(), optional=schema in OPTIONAL)
 
     def _note(self, ordered: list[_Entry], splits: Mapping[str, Split]) -> None:
         scenes, states = Counter(), Counter()
@@ -360,7 +360,7 @@ def _numbered(schema: TableSchema, column: str, number: int, frame: pl.DataFrame
     return numbered.select(schema.polars.names())
 
 
-def _write_stream(
+def write_rows(
     writer: ArtifactWriter,
     schema: TableSchema,
     frames: Iterator[pl.DataFrame],

@@ -29,13 +29,17 @@ def argoverse2_forecasting(**options: Any) -> None:  # noqa: ANN401  (argparse)
 
 def nuplan(**options: Any) -> None:  # noqa: ANN401  (argparse)
     """Prepare nuPlan databases."""
-    _write("nuplan", "NuPlanSource", (options["logs"], options["maps"]), options)
+    _mapped("nuplan", "NuPlanSource", options)
 
 
 def openscene(**options: Any) -> None:  # noqa: ANN401  (argparse)
     """Prepare OpenScene logs."""
-    arguments = (options["logs"], options["maps"], options["tokens"])
-    _write("openscene", "OpenSceneSource", arguments, options)
+    _mapped("openscene", "OpenSceneSource", options)
+
+
+def _mapped(command: str, source_name: str, options: dict[str, Any]) -> None:
+    arguments = (options["logs"], options["maps"])
+    _write(command, source_name, arguments, options, tokens=options["tokens"])
 
 
 def traffic(**options: Any) -> None:  # noqa: ANN401  (argparse)
@@ -65,7 +69,13 @@ def _set_threads(threads: int | None) -> None:
         os.environ["POLARS_MAX_THREADS"] = str(max(1, threads))
 
 
-def _write(command: str, source_name: str, arguments: tuple[Any, ...], options: Any) -> None:  # noqa: ANN401
+def _write(
+    command: str,
+    source_name: str,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    **more: Any,  # noqa: ANN401
+) -> None:
     _set_threads(options["threads"])
     module = importlib.import_module(f"data_prep.scenes.{command.replace('-', '_')}")
     from data_prep.artifact import file_sha256
@@ -79,7 +89,7 @@ def _write(command: str, source_name: str, arguments: tuple[Any, ...], options: 
         test=test,
         max_rejected_share=options["max_rejected_share"],
     )
-    source = getattr(module, source_name)(*arguments)
+    source = getattr(module, source_name)(*arguments, **more)
     left_out = ("out", "overwrite", "threads")
     shown = {name: _plain(value) for name, value in options.items() if name not in left_out}
     destination = SceneDestination(

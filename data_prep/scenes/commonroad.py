@@ -6,7 +6,6 @@ beside them says: see `shared_recordings`.
 
 import csv
 import logging
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,13 @@ VERSIONS = ("2018b", "2020a")
 INDEX_NAME = "INDEX.csv"
 SHARED_VEHICLES = 2
 
-_VALUES = ("orientation", "velocity", "acceleration", "yawRate", "slipAngle", "velocityY")
+_STATES = ("initialState", "state", "goalState", "occupancy", "initialSignalState", "signalState")
+_NUMBER = ("exact", "intervalStart")
+_FORMS = {
+    "position": ("point", "circle", "rectangle", "polygon", "lanelet"),
+    **dict.fromkeys(("time", "orientation", "velocity", "acceleration"), _NUMBER),
+    **dict.fromkeys(("yawRate", "slipAngle", "velocityY"), _NUMBER),
+}
 _MISSHAPEN = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError
 )  # fmt: skip  # what commonroad-io raises on XML of the wrong shape
@@ -203,13 +208,16 @@ def _recordings(benchmarks: Mapping[Path, str]) -> dict[Path, str]:
 
 
 def _groups(index: Path) -> dict[str, str]:
+    """Group by file name; none where there is no index or it has other columns."""
     if not index.is_file():
         return {}
-    with index.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream)
-        if not {"file", "traffic_group"} <= set(rows.fieldnames or ()):
-            return {}
-        return {row["file"]: f"{int(row['traffic_group']):04d}" for row in rows}
+    try:
+        with index.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{index} is no CSV table in UTF-8; mend or remove it.") from error
+    found = {row.get("file") or "": (row.get("traffic_group") or "").strip() for row in rows}
+    return {file: group.zfill(4) for file, group in found.items() if file and group}
 
 
 @contextmanager
@@ -241,14 +249,13 @@ def _read(path: Path, reader: Any, recording: str) -> RawScene | RejectedInput: 
 
 
 def _valueless(root: ET.Element) -> str | None:
-    """Name of a quantity that has neither an exact value nor an interval, if there is one."""
-    for state in [*root.iter("state"), *root.iter("initialState")]:
-        for name in (*_VALUES, "time"):
-            value = state.find(name)
-            if value is not None and not re.match(
-                "exact|interval", value[0].tag if len(value) else ""
-            ):
-                return name
+    """Name of a quantity of a state that has no value of any form, if there is one."""
+    for parent in _STATES:
+        for state in root.iter(parent):
+            for value in state:
+                forms = _FORMS.get(value.tag)
+                if forms and not any(value.find(form) is not None for form in forms):
+                    return value.tag
     return None
 
 

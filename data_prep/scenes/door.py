@@ -55,17 +55,13 @@ def _mapped_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--maps", type=Path, required=True, metavar="FOLDER", help="folder of nuPlan's maps (GPKG)"
     )
-    _log_options(parser)
-
-
-def _openscene_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens",
         type=Path,
         metavar="FILE",
-        help="YAML scene filter of NAVSIM or StyleDrive; without it every frame counts",
+        help="YAML scene filter of NAVSIM or StyleDrive; without it everything is read",
     )
-    _mapped_options(parser)
+    _log_options(parser)
 
 
 def _traffic_options(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +145,7 @@ SCENE_COMMANDS: tuple[Command, ...] = (
         "openscene",
         "OpenScene and NAVSIM logs (pkl) with nuPlan's maps",
         "data_prep.scenes.commands:openscene",
-        _openscene_options,
+        _mapped_options,
         "Prepare OpenScene logs, as NAVSIM and StyleDrive use them.\n\nExample:\n"
         "  data-prep openscene --logs navsim_logs/test --maps maps --tokens styletest.yaml "
         "--out scenes",

@@ -72,13 +72,20 @@ class CheckedScene:
     dropped_links: int = 0
 
 
-def checked_scene(scene: RawScene, laws: Laws = LAWS) -> CheckedScene:
+def checked_scene(
+    scene: RawScene, laws: Laws = LAWS, *, map_is_known: bool = False
+) -> CheckedScene:
     """A scene with its bad tracks and dangling references taken out.
 
     A bad track is refused alone; a bad map, or no track that is left, refuses the scene.
+
+    Args:
+        scene: The scene.
+        laws: What is believed.
+        map_is_known: Its map was found good before, with another scene.
     """
     read = len(scene.tracks)
-    reason = _scene_fault(scene) or map_fault(scene.map)
+    reason = _scene_fault(scene) or (None if map_is_known else map_fault(scene.map))
     if reason is not None:
         return _refused(scene, reason, (), read)
     refused, kept, seen = [], [], set()

@@ -40,15 +40,18 @@ class PreparedMap:
     graph: LaneGraph
 
 
-def prepared_map(raw_map: RawMap, tracks_m: Float[np.ndarray, "state 2"]) -> PreparedMap:
-    """A map with its origin: whole metres near its middle, or near the tracks if it is empty."""
+def map_origin(raw_map: RawMap, tracks_m: Float[np.ndarray, "state 2"]) -> Float[np.ndarray, " 2"]:
+    """Whole metres near the middle of a map, or of the tracks where the map is empty."""
     points = [np.asarray(line.points_m, float) for line in raw_map.lines] or [tracks_m]
     everything = np.concatenate(points)
-    middle = (everything.min(axis=0) + everything.max(axis=0)) / 2
+    return np.round((everything.min(axis=0) + everything.max(axis=0)) / 2)
+
+
+def prepared_map(raw_map: RawMap, origin_m: Float[np.ndarray, " 2"]) -> PreparedMap:
+    """A map made ready for the scenes on it."""
     number = {line.key: at for at, line in enumerate(raw_map.lines)}
     graph = LaneGraph(raw_map)
-    centres = tuple(number[key] for key in graph.keys)
-    return PreparedMap(np.round(middle), number, centres, graph)
+    return PreparedMap(origin_m, number, tuple(number[key] for key in graph.keys), graph)
 
 
 def map_lines_frame(raw_map: RawMap, prepared: PreparedMap) -> pl.DataFrame:

@@ -107,7 +107,9 @@ def comfort(
     return ((signals > lower) & (signals < upper)).all(-1)
 
 
-def savitzky_golay(steps: int, window: int, order: int, derivative: int) -> Float[np.ndarray, "s s"]:
+def savitzky_golay(
+    steps: int, window: int, order: int, derivative: int
+) -> Float[np.ndarray, "_ _"]:
     """The filter as a matrix: a polynomial through each window, evaluated at its middle.
 
     The first and last half window are read off the polynomial through the first and last window.
@@ -136,9 +138,9 @@ def savitzky_golay(steps: int, window: int, order: int, derivative: int) -> Floa
     middle = weights((window - 1) / 2)
     for step in range(steps):
         if step < half:
-            matrix[step, :window] = weights(step)
+            matrix[step, :window] = weights(float(step))
         elif step >= steps - half:
-            matrix[step, -window:] = weights(step - (steps - window))
+            matrix[step, -window:] = weights(float(step - (steps - window)))
         else:
             start = step - (window - 1) // 2
             matrix[step, start : start + window] = middle
@@ -171,9 +173,7 @@ def _turning(heading: Tensor, turn_filter: Tensor) -> Tensor:
 def _bounds(styles: Tensor | None, signals: Tensor) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds, broadcast against [batch, candidate, check, step]."""
     rows = (NUPLAN_BOUNDS,) if styles is None else STYLE_BOUNDS
-    table = torch.tensor(
-        [astuple(row) for row in rows], dtype=signals.dtype, device=signals.device
-    )
+    table = torch.tensor([astuple(row) for row in rows], dtype=signals.dtype, device=signals.device)
     jerk, aside, ahead, braking, turn_change, long_jerk, turn = table.unbind(-1)
     upper = torch.stack([ahead, aside, jerk, long_jerk, turn_change, turn], -1)
     lower = torch.stack([-braking, -aside, -jerk, -long_jerk, -turn_change, -turn], -1)

@@ -33,6 +33,7 @@ class DrivableArea:
         windings: Winding number at the anchor.
         first_edge: Where a cell's edges begin, one more entry than cells.
         edges_m: Start and end of an edge relative to the anchor of the cell it is listed in.
+        intersections: Areas of intersections on the same maps, where they are known.
     """
 
     cell_m: float
@@ -44,12 +45,14 @@ class DrivableArea:
     windings: Int[Tensor, " cell"]
     first_edge: Int[Tensor, " bound"]
     edges_m: Float[Tensor, "edge 4"]
+    intersections: "DrivableArea | None" = None
 
     @classmethod
     def from_polygons(
         cls,
         maps: Sequence[Sequence[Float[np.ndarray, "_ 2"]]],
         *,
+        intersections: Sequence[Sequence[Float[np.ndarray, "_ 2"]]] | None = None,
         cell_m: float = 2.0,
         dtype: torch.dtype = torch.float32,
     ) -> "DrivableArea":
@@ -61,12 +64,14 @@ class DrivableArea:
         Args:
             maps: Polygons of every map in metres, their last point not repeated; a map may have
                 none. Polygons of fewer than three points have no inside.
+            intersections: Likewise, the areas of intersections of every map.
             cell_m: Side of a cell. Memory grows with the area over its square, about 50 bytes
                 a cell; the time of an answer with the edges per cell.
             dtype: Of the edges; float64 where float32 is too coarse.
 
         Raises:
-            ValueError: If there is no map, the cell has no size, or a point is not finite.
+            ValueError: If there is no map, the cell has no size, a point is not finite, or
+                `intersections` are those of another number of maps.
         """
         if not maps:
             raise ValueError("maps must have at least one map, got none.")
@@ -75,8 +80,15 @@ class DrivableArea:
         for number, polygons in enumerate(maps):
             if not all(np.isfinite(polygon).all() for polygon in polygons):
                 raise ValueError(f"maps[{number}] has a polygon with a point that is not finite.")
+        crossings = None
+        if intersections is not None:
+            if len(intersections) != len(maps):
+                raise ValueError(
+                    f"intersections must be those of {len(maps)} maps, got {len(intersections)}."
+                )
+            crossings = cls.from_polygons(intersections, cell_m=cell_m, dtype=dtype)
         grids = [build_edge_grid(polygons, cell_m) for polygons in maps]
-        return cls(cell_m, *_flat(grids, dtype))
+        return cls(cell_m, *_flat(grids, dtype), crossings)
 
     @property
     def most_edges_per_cell(self) -> int:
@@ -88,14 +100,14 @@ class DrivableArea:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return type(self)(
             **{
-                name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                name: value.to(device) if isinstance(value, Tensor | DrivableArea) else value
                 for name, value in values.items()
             }
         )
 
     def contains(
         self, points_m: Float[Tensor, "batch *place 2"], map_index: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch *place"]:
+    ) -> Bool[Tensor, "batch *place"]:  # noqa: F821  (jaxtyping)
         """Which points lie in the drivable area of their sample's map.
 
         On a GPU this waits for the device twice: only points of cells with edges are looked at

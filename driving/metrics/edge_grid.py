@@ -1,4 +1,4 @@
-"""The grid behind a drivable area: per cell a place of known winding number and the edges near it."""
+"""The grid behind a drivable area: winding numbers of cells, and the edges that touch them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,10 +40,9 @@ def build_edge_grid(polygons: Sequence[Float[np.ndarray, "_ 2"]], cell_m: float)
     """
     edges = _edges(polygons)
     if not len(edges):
-        empty = np.zeros(1, dtype=np.int64)
-        return EdgeGrid(
-            np.zeros(2), (1, 1), np.full((1, 2), cell_m / 2), empty, np.zeros(2, int), np.zeros((0, 4))
-        )
+        anchor, winding = np.full((1, 2), cell_m / 2), np.zeros(1, dtype=np.int64)
+        no_edges = np.zeros(2, dtype=np.int64), np.zeros((0, 4))
+        return EdgeGrid(np.zeros(2), (1, 1), anchor, winding, *no_edges)
     low = edges.reshape(-1, 2).min(0) - 0.137 * cell_m
     high = edges.reshape(-1, 2).max(0) + 0.137 * cell_m
     columns, rows = (np.floor((high - low) / cell_m).astype(int) + 1).tolist()

@@ -62,7 +62,7 @@ def test_exact_a_tenth_of_a_millimetre_from_every_edge_and_vertex() -> None:
 
 def test_edges_shared_by_neighbours_vanish() -> None:
     left = np.array([[0.0, 0.0], [5.0, 0.0], [5.0, 4.0], [0.0, 4.0]])
-    right = left + [5.0, 0.0]
+    right = left + np.array([5.0, 0.0])
     together = DrivableArea.from_polygons([[left, right]])
     apart = DrivableArea.from_polygons([[left], [right]])
     assert len(together.edges_m) < len(apart.edges_m)

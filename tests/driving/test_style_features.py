@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.driving.tiny_worlds import NOW, STEP_S, STEPS, straight, tiny_world
 
 from driving.style.features import measure
 from driving.style.kinematic_measures import stop_deceleration
@@ -15,6 +14,7 @@ from driving.style.leader import long_stretches
 from driving.style.measures import MEASURE_NAMES, Measures, measures_of
 from driving.style.smoothing import smoothed, smoothing_weights, unwrapped
 from driving.world import AGENT_PEDESTRIAN, World
+from tests.driving.tiny_worlds import NOW, STEP_S, STEPS, straight, tiny_world
 
 
 def value(found: Measures, name: str) -> float:

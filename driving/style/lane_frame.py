@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from driving.world import LINE_LANE, World
@@ -22,6 +22,7 @@ class LaneFrame:
         limit_mps: Its speed limit; 0 where `limit_mask` is false.
         limit_mask: Where a limit is known.
         mask: Where there is a lane at all.
+        line: Which piece of the world's lines it is; any where there is none.
     """
 
     offset_m: Float[Tensor, "batch step"]
@@ -29,6 +30,7 @@ class LaneFrame:
     limit_mps: Float[Tensor, "batch step"]
     limit_mask: Bool[Tensor, "batch step"]
     mask: Bool[Tensor, "batch step"]
+    line: Int[Tensor, "batch step"]
 
 
 def lane_frame(world: World, poses: Float[Tensor, "batch step 3"]) -> LaneFrame:
@@ -61,6 +63,7 @@ def lane_frame(world: World, poses: Float[Tensor, "batch step 3"]) -> LaneFrame:
         torch.where(known, limits.gather(1, nearest), 0.0),
         known,
         mask,
+        torch.div(nearest, world.line_points.shape[2] - 1, rounding_mode="floor"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,20 +10,21 @@ from torch import Tensor
 
 PLAN_STEP_S = 0.5
 PLAN_STEPS = 8
+Group = TypeVar("Group", bound="_Tensors")
 
 
 class _Tensors:
     """A frozen dataclass of tensors that moves between devices as one."""
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: Group, device: torch.device | str) -> Group:
         """The same on a device."""
         return self._map(lambda value: value.to(device, non_blocking=True))
 
-    def rows(self, chosen: Int[Tensor, " chosen"] | slice) -> Self:
+    def rows(self: Group, chosen: Int[Tensor, " chosen"] | slice) -> Group:
         """Some rows of the batch."""
         return self._map(lambda value: value[chosen])
 
-    def _map(self, function) -> Self:  # noqa: ANN001  (a tensor to a tensor)
+    def _map(self: Group, function) -> Group:  # noqa: ANN001  (a tensor to a tensor)
         values = {field.name: function(getattr(self, field.name)) for field in fields(self)}  # pyright: ignore[reportArgumentType]
         return type(self)(**values)
 

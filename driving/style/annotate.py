@@ -95,7 +95,12 @@ class Annotated:
 
 
 def run(
-    *, scenes: Path, out: Path, overwrite: bool = False, reader: str = "none", **options: Any
+    *,
+    scenes: Path,
+    out: Path,
+    overwrite: bool = False,
+    reader: str = "none",
+    **options: Any,  # noqa: ANN401
 ) -> int:
     """Write an artifact `styles` from an artifact `scenes`; returns the exit status.
 

@@ -80,7 +80,7 @@ EVALUATION_COMMANDS: tuple[Command, ...] = (
         "drive the training samples in several styles by rules, for a planner to learn from",
         "driving.evaluation.teach:write_teacher",
         _teach_options,
-        "Drive the training samples in several styles by rules: a log shows one style per scene.\n\n"
+        "Drive the training samples in several styles: a log shows one per scene.\n\n"
         "example:\n"
         "  driving teach --scenes runs/scenes --styles runs/styles --out runs/teacher",
     ),

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from driving.evaluation.tables import DISPLACEMENTS
+from driving.metrics.displacement import displacement_errors
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.progress import progress_along_route
 from driving.metrics.score import Scores, pdm_score, style_pdm_score
@@ -111,11 +112,10 @@ def displacements(
     """Distances of a plan to the log at the plan's own times."""
     stride = round(PLAN_STEP_S / world.step_s)
     times = world.now + stride * torch.arange(1, PLAN_STEPS + 1)
-    distance = (plan[..., :2] - world.ego_poses[:, times, :2]).norm(dim=-1)
-    seconds = {second: distance[:, : round(second / PLAN_STEP_S)] for second in (1, 2, 3, 4)}
-    found = {f"ade_{second}s_m": part.mean(-1) for second, part in seconds.items()}
-    found |= {"fde_4s_m": distance[:, -1]}
-    found |= {f"l2_{second}s_m": seconds[second][:, -1] for second in (2, 3, 4)}
+    errors = displacement_errors(plan, world.ego_poses[:, times], world.ego_mask[:, times])
+    found = {f"ade_{second}s_m": errors.average_m[:, second - 1] for second in (1, 2, 3, 4)}
+    found |= {"fde_4s_m": errors.final_m[:, -1], "style_l2_m": errors.style_l2_m}
+    found |= {"missed": errors.missed[:, -1].float()}
     return {name: found[name] for name, _ in DISPLACEMENTS}
 
 

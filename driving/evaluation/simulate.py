@@ -15,7 +15,7 @@ from data_prep.artifact import Artifact, create_artifact, read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.progress import track
 from data_prep.scenes.style_dimensions import STYLE_LABELS
-from driving.evaluation.conditions import asked_styles
+from driving.evaluation.conditions import asked_styles, sweep_names
 from driving.evaluation.driven_style import StyleReader
 from driving.evaluation.examples import chosen_examples, drive_example, scene_example
 from driving.evaluation.judge import (
@@ -87,6 +87,7 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
     split: str = "test",
     conditions: Sequence[str] = ("none",),
     closed_conditions: Sequence[str] = (),
+    sweep: bool = False,
     maximum_samples: int | None = None,
     reactive: bool = False,
     batch_size: int = 64,
@@ -109,6 +110,7 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
         split: Which samples: train, validation or test.
         conditions: Styles asked for in open loop.
         closed_conditions: Styles asked for in closed loop.
+        sweep: Also ask for each dimension alone, at either end, in closed loop.
         maximum_samples: Most samples, evenly spread; None takes all.
         reactive: Other vehicles react in closed loop.
         batch_size: Samples at a time; changes the speed, not the results.
@@ -130,7 +132,9 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
     samples = _chosen_samples(read, split, maximum_samples)
     questions = Questions(
         open_conditions=tuple(dict.fromkeys(conditions)),
-        closed_conditions=tuple(dict.fromkeys(closed_conditions)),
+        closed_conditions=tuple(
+            dict.fromkeys((*closed_conditions, *(sweep_names() if sweep else ())))
+        ),
         reactive=reactive,
         batch_size=batch_size,
         examples=examples,

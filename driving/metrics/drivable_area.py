@@ -1,7 +1,7 @@
 """Where one may drive: unions of polygons that answer quickly whether points lie inside."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class DrivableArea:
                 )
             crossings = cls.from_polygons(intersections, cell_m=cell_m, dtype=dtype)
         grids = [build_edge_grid(polygons, cell_m) for polygons in maps]
-        return cls(cell_m, *_flat(grids, dtype), crossings)
+        return cls(cell_m=cell_m, **_flat(grids, dtype), intersections=crossings)
 
     @property
     def most_edges_per_cell(self) -> int:
@@ -97,13 +97,12 @@ class DrivableArea:
 
     def to(self, device: torch.device | str) -> "DrivableArea":
         """The same on a device."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(
-            **{
-                name: value.to(device) if isinstance(value, Tensor | DrivableArea) else value
-                for name, value in values.items()
-            }
-        )
+        tables = {
+            field.name: getattr(self, field.name).to(device)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), Tensor | DrivableArea)
+        }
+        return replace(self, **tables)
 
     def contains(
         self, points_m: Float[Tensor, "batch *place 2"], map_index: Int[Tensor, " batch"]
@@ -157,18 +156,18 @@ class DrivableArea:
         return torch.zeros_like(counts).index_add(0, pair, change)
 
 
-def _flat(grids: Sequence[EdgeGrid], dtype: torch.dtype) -> tuple[Tensor, ...]:
+def _flat(grids: Sequence[EdgeGrid], dtype: torch.dtype) -> dict[str, Tensor]:
     """The tables of all grids, one behind the other."""
     cells = np.cumsum([0, *(len(grid.windings) for grid in grids)])
     edges = np.cumsum([0, *(len(grid.edges_m) for grid in grids)])
     first_edge = [grid.first_edge[:-1] + base for grid, base in zip(grids, edges, strict=False)]
-    return (
-        torch.from_numpy(np.stack([grid.origin_m for grid in grids])),
-        torch.tensor([grid.shape[0] for grid in grids]),
-        torch.tensor([grid.shape[1] for grid in grids]),
-        torch.from_numpy(cells[:-1].astype(np.int64)),
-        torch.from_numpy(np.concatenate([grid.anchors_m for grid in grids])),
-        torch.from_numpy(np.concatenate([grid.windings for grid in grids])),
-        torch.from_numpy(np.concatenate([*first_edge, edges[-1:]]).astype(np.int64)),
-        torch.from_numpy(np.concatenate([grid.edges_m for grid in grids])).to(dtype),
-    )
+    return {
+        "origins_m": torch.from_numpy(np.stack([grid.origin_m for grid in grids])),
+        "rows": torch.tensor([grid.shape[0] for grid in grids]),
+        "columns": torch.tensor([grid.shape[1] for grid in grids]),
+        "first_cell": torch.from_numpy(cells[:-1].astype(np.int64)),
+        "anchors_m": torch.from_numpy(np.concatenate([grid.anchors_m for grid in grids])),
+        "windings": torch.from_numpy(np.concatenate([grid.windings for grid in grids])),
+        "first_edge": torch.from_numpy(np.concatenate([*first_edge, edges[-1:]]).astype(np.int64)),
+        "edges_m": torch.from_numpy(np.concatenate([grid.edges_m for grid in grids])).to(dtype),
+    }

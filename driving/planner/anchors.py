@@ -13,8 +13,6 @@ from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS
 
 MOST_FUTURES = 20_000
 LEAST_SCALE_M, LEAST_UNIT_M, LEAST_UNIT_RAD = 0.5, 0.1, 0.02
-MEAN_NOISE = 0.05
-"""Typical noise on a normalised anchor during training, t from 0 to 49 of 1000."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,8 @@ class Anchors:
         poses: x, y, heading; ordered by how far they lead, then from right to left.
         centre_m: Middle of all futures at every step.
         scale_m: Half of their range at every step; noise is added in this unit.
-        unit: How far futures lie from their nearest anchor plus noise; offsets have this unit
-            (metres, metres, radians).
+        unit: How far futures lie from their nearest anchor; offsets have this unit (metres,
+            metres, radians).
     """
 
     poses: Float[Tensor, "candidate time 3"]
@@ -83,7 +81,7 @@ def fitted_anchors(
     low, high = whole[..., :2].min(0), whole[..., :2].max(0)
     scale = np.maximum((high - low) / 2, LEAST_SCALE_M)
     unit = np.sqrt((residuals**2).mean(0))
-    unit[:, :2] = np.hypot(np.maximum(unit[:, :2], LEAST_UNIT_M), MEAN_NOISE * scale)
+    unit[:, :2] = np.maximum(unit[:, :2], LEAST_UNIT_M)
     unit[:, 2] = np.maximum(unit[:, 2], LEAST_UNIT_RAD)
     return Anchors(
         *(

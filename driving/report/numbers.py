@@ -11,7 +11,13 @@ from jaxtyping import Float, Int
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS
 from driving.evaluation.conditions import PRESETS, sweep_names
 from driving.evaluation.tables import CLOSED_LOOP, DISPLACEMENTS, OPEN_LOOP, SCORES
-from driving.metrics.style_metrics import kendall_tau, macro_f1
+from driving.metrics.style_metrics import (
+    keeps_moving,
+    kendall_tau,
+    mean_discrepancy,
+    nearest_centroid,
+    style_recovery,
+)
 from personalize.evaluation.intervals import bootstrap_interval, holm, paired_comparison
 
 HEADLINE = ("ade_4s_m", "fde_4s_m", "pdms", "sm_pdms_released", "sm_pdms_fine")
@@ -28,8 +34,6 @@ STYLE_MEASURES: tuple[tuple[str, str, int], ...] = (
     ("distance_m", "speed", 1),
 )
 """Measure, the dimension it belongs to, and its sign from conservative to aggressive."""
-LEAST_PROGRESS = 0.2
-MOVING_M = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,11 @@ def cells(runs: Sequence[DrivenRun], drawing: Drawing) -> list[dict[str, Any]]:
     return found
 
 
-def _anti_freeze(rows: pl.DataFrame, drawing: Drawing) -> dict[str, Any] | None:
+def _anti_freeze(rows: pl.DataFrame, drawing: Drawing) -> dict[str, Any]:
     """Share of samples in which at least a fifth of the human's way was driven."""
-    moving = rows.filter(pl.col("human_progress_m") > MOVING_M)
-    if moving.is_empty():
-        return None
-    kept = moving["progress_m"] >= LEAST_PROGRESS * moving["human_progress_m"]
-    return drawing.interval(kept.to_numpy().astype(np.float64), moving["recording"].to_numpy())
+    progress, human = (rows[name].to_numpy() for name in ("progress_m", "human_progress_m"))
+    moving = keeps_moving(progress.astype(np.float64), human.astype(np.float64))
+    return drawing.interval(moving.astype(np.float64), rows["recording"].to_numpy())
 
 
 def comparisons(runs: Sequence[DrivenRun], drawing: Drawing) -> list[dict[str, Any]]:
@@ -170,7 +172,8 @@ def monotonicity(runs: Sequence[DrivenRun], drawing: Drawing) -> list[dict[str, 
     """Kendall's tau of what was measured over conservative, normal, aggressive.
 
     On the same sample and seed; the sign is such that 1 is right for every measure. Samples in
-    which a measure is missing under any of the three are left out and counted.
+    which a measure is missing under one of the three, or the same under all of them (where tau has
+    no value), are left out and counted.
     """
     found = []
     for run, loop in _with_presets(runs):
@@ -187,12 +190,10 @@ def monotonicity(runs: Sequence[DrivenRun], drawing: Drawing) -> list[dict[str, 
                 "samples": int(known.sum()),
                 "left_out": int((~known).sum()),
             }
-            if known.any():
-                tau = sign * kendall_tau(values[known])
-                row["tau"] = drawing.interval(tau, recordings[known])
-                row["tau_of_means"] = float(
-                    sign * kendall_tau(values[known].mean(0, keepdims=True))[0]
-                )
+            tau, moves = kendall_tau(np.broadcast_to(sign * np.arange(3.0), values.shape), values)
+            row["constant"] = int((known & ~moves).sum())
+            if (known & moves).any():
+                row["tau"] = drawing.interval(tau[known & moves], recordings[known & moves])
                 row["means"] = values[known].mean(0).tolist()
             found.append(row)
     return found
@@ -211,22 +212,25 @@ def recovery(runs: Sequence[DrivenRun]) -> list[dict[str, Any]]:
         whole = pl.concat(three)
         by_rules = np.array([STYLE_LABELS.index(label) for label in whole["driven_label"]])
         values = np.array(whole["style_values"].to_list())
-        nearest = nearest_mean(values, asked, whole["recording"].to_numpy().astype(np.int64))
+        nearest = nearest_of_others(values, asked, whole["recording"].to_numpy())
+        near, rules = style_recovery(asked, nearest), style_recovery(asked, by_rules)
         found.append(
             {
                 "planner": run.name,
                 "loop": loop,
                 "rides": len(asked),
-                "macro_f1_by_rules": macro_f1(asked, by_rules),
-                "macro_f1_by_nearest_mean": macro_f1(asked, nearest),
-                "macro_f1_of_normal": macro_f1(asked, np.ones_like(asked)),
-                "confusion_by_nearest_mean": _confusion(asked, nearest),
+                "macro_f1_by_rules": rules.macro_f1,
+                "macro_f1_by_nearest_mean": near.macro_f1,
+                "balanced_accuracy_by_nearest_mean": near.balanced_accuracy,
+                "macro_f1_of_normal": style_recovery(asked, np.ones_like(asked)).macro_f1,
+                "confusion_by_nearest_mean": near.confusion.tolist(),
+                "confusion_by_rules": rules.confusion.tolist(),
             }
         )
     return found
 
 
-def nearest_mean(
+def nearest_of_others(
     values: Float[np.ndarray, "row style"],
     asked: Int[np.ndarray, " row"],
     recordings: Int[np.ndarray, " row"],
@@ -239,9 +243,42 @@ def nearest_mean(
     for recording in np.unique(recordings):
         inside = recordings == recording
         others = ~inside if (~inside).any() else inside
-        means = np.stack([values[others & (asked == label)].mean(0) for label in range(3)])
-        distance = ((values[inside, None] - means) ** 2).sum(-1)
-        found[inside] = distance.argmin(1)
+        found[inside] = nearest_centroid(values[others], asked[others], values[inside])
+    return found
+
+
+def distances_to_logs(
+    runs: Sequence[DrivenRun],
+    log_style: Float[np.ndarray, "sample style"],
+    log_labels: Sequence[str],
+    *,
+    most: int = 1000,
+) -> list[dict[str, Any]]:
+    """Maximum mean discrepancy between rides asked for a style and logs labelled with it.
+
+    Smaller is more alike; the other labels' distances stand beside it. Both sides are cut to the
+    first `most` rows.
+    """
+    found = []
+    labels = np.array(log_labels)
+    for run, loop in _with_presets(runs):
+        for asked in STYLE_LABELS:
+            rides = np.array(run.at(loop, asked)["style_values"].to_list(), np.float64)[:most]
+            for label in STYLE_LABELS:
+                logs = log_style[labels == label][:most].astype(np.float64)
+                if min(len(rides), len(logs)) < 2:
+                    continue
+                away = mean_discrepancy(rides, logs, permutations=100)
+                found.append(
+                    {
+                        "planner": run.name,
+                        "loop": loop,
+                        "asked": asked,
+                        "logs": label,
+                        "squared_mmd": away.squared,
+                        "p_value": away.p_value,
+                    }
+                )
     return found
 
 
@@ -310,9 +347,3 @@ def _column(rows: pl.DataFrame, name: str) -> Float[np.ndarray, " row"]:
 def _style(rows: pl.DataFrame) -> Float[np.ndarray, "row style"]:
     values = np.array(rows["style_values"].to_list(), np.float64)
     return np.where(np.array(rows["style_mask"].to_list()), values, np.nan)
-
-
-def _confusion(asked: Int[np.ndarray, " row"], found: Int[np.ndarray, " row"]) -> list[list[int]]:
-    counts = np.zeros((3, 3), np.int64)
-    np.add.at(counts, (asked, found), 1)
-    return counts.tolist()

@@ -21,6 +21,7 @@ from driving.report.numbers import (
     DrivenRun,
     cells,
     comparisons,
+    distances_to_logs,
     monotonicity,
     recovery,
     responses,
@@ -117,6 +118,7 @@ def report_numbers(
 ) -> dict[str, Any]:
     """Everything that `metrics.json` holds."""
     means = cells(runs, drawing)
+    split = str(opened[0].manifest.configuration["split"])
     metrics: dict[str, Any] = {
         "headline": headline(means),
         "cells": means,
@@ -125,6 +127,7 @@ def report_numbers(
         "recovery": recovery(runs),
         "safety": safety_of_styles(runs, drawing),
         "responses": responses(runs),
+        "distances_to_logs": distances_to_logs(runs, *log_styles(tables[1], samples, split)),
         "data": data_facts(
             runs[0], tables, samples, str(opened[0].manifest.configuration["split"])
         ),
@@ -140,6 +143,13 @@ def report_numbers(
         },
     }
     return metrics | {"verdict": verdict(metrics)}
+
+
+def log_styles(styles: Artifact, samples: pl.DataFrame, split: str) -> tuple[np.ndarray, list[str]]:
+    """Style vectors and labels of the logs of a split."""
+    chosen = samples.filter(pl.col("split") == split)
+    values = styles.arrays("styles")["values"]
+    return values[chosen["sample_id"].to_numpy()], chosen["label"].to_list()
 
 
 def headline(means: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -174,7 +184,7 @@ def data_facts(
         "labels": _counts(driven, "label"),
         "scenario_types": _counts(driven, "scenario_type"),
         "rejected": dict(scene_notes.get("rejected_by_reason", {})),
-        "agreement": list(style_notes.get("agreement_lines", [])),
+        "agreement": list(style_notes.get("truth_lines", [])),
         "reading": dict(scene_notes),
     }
 

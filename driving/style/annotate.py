@@ -95,7 +95,12 @@ class Annotated:
 
 
 def run(
-    *, scenes: Path, out: Path, overwrite: bool = False, reader: str = "none", **options: Any
+    *,
+    scenes: Path,
+    out: Path,
+    overwrite: bool = False,
+    reader: str = "none",
+    **options: Any,  # noqa: ANN401
 ) -> int:
     """Write an artifact `styles` from an artifact `scenes`; returns the exit status.
 
@@ -182,6 +187,7 @@ def _write(writer: ArtifactWriter, found: Annotated, chosen: AnnotateOptions) ->
     truth = _truth(found.artifact, samples, styles, judged)
     if truth is not None:
         writer.notes["truth"] = truth.notes()
+        writer.notes["truth_lines"] = truth.lines()
         lines += truth.lines()
     return lines
 

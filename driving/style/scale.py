@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -78,7 +77,7 @@ class StyleScale:
         contexts: Sequence[Context],
         *,
         fewest_samples: int = FEWEST_SAMPLES,
-    ) -> Self:
+    ) -> "StyleScale":
         """The statistics of these samples, which must all be training samples.
 
         The context of all samples is kept however few there are, so that every measure that was
@@ -158,7 +157,7 @@ class StyleScale:
         return {"fewest_samples": self.fewest_samples, "median_deviation_samples": contexts}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, object]) -> Self:
+    def from_json(cls, document: Mapping[str, object]) -> "StyleScale":
         """What `to_json` wrote.
 
         Raises:

@@ -1,6 +1,7 @@
 """Made-up scenes for planners: numbers at random, or futures whose speed follows the style."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -14,7 +15,9 @@ from driving.planner.batch import (
 from driving.planner.planner import PLAN_STEPS, PlannerInput, StyleCondition
 
 STYLE = 8
-SMALL = {"width": 16, "heads": 2, "feedforward": 24, "anchors": 4, "encoder_layers": 1}
+SMALL: dict[str, Any] = {
+    "width": 16, "heads": 2, "feedforward": 24, "anchors": 4, "encoder_layers": 1
+}  # fmt: skip
 
 
 def random_scene(

@@ -146,7 +146,11 @@ def random_rides(
         gentle * random.normal(0, 1.5, shape) * np.cos(random.uniform(0, 2, shape) * time)
     )
     speed = first + np.cumsum(acceleration, -1) * 0.1
-    turning = gentle * random.normal(0, 0.15, shape) * np.sin(random.uniform(0, 2, shape) * time)
+    wild = random.choice([1.0, 1.0, 5.0], shape)
+    acceleration = acceleration + 0.2 * wild * random.normal(0, 1, (batch, candidates, STEPS))
+    turning = (
+        gentle * wild * random.normal(0, 0.15, shape) * np.sin(random.uniform(0, 2, shape) * time)
+    )
     heading = random.normal(0, 0.1, (batch, 1, 1)) + np.cumsum(turning, -1) * 0.1
     x = np.cumsum(speed * np.cos(heading), -1) * 0.1
     y = np.cumsum(speed * np.sin(heading), -1) * 0.1

@@ -5,6 +5,7 @@ Nothing here is clever, and nothing is shared with `driving.metrics` but the tab
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -22,15 +23,20 @@ from driving.world import (
 )
 
 ROAD_USERS = (AGENT_VEHICLE, AGENT_PEDESTRIAN, AGENT_CYCLIST)
-VERSIONS = {
+VERSIONS: dict[str, Any] = {
     "navsim": {"offsets": [0, 3, 6, 9], "fine": False},
     "released": {"offsets": [0, 3, 6, 9, 12], "fine": False},
     "fine": {"offsets": list(range(13)), "fine": True},
 }
 
 
-def box(x: float, y: float, heading: float, length: float, width: float) -> np.ndarray:
-    """Front left, rear left, rear right, front right."""
+def filtered(*arguments: Any, **named: Any) -> np.ndarray:
+    return np.asarray(savgol_filter(*arguments, **named))
+
+
+def box(*numbers: float) -> np.ndarray:
+    """Corners of x, y, heading, length, width: front left, rear left, rear right, front right."""
+    x, y, heading, length, width = numbers
     ahead = np.array([np.cos(heading), np.sin(heading)])
     left = np.array([-np.sin(heading), np.cos(heading)])
     return np.array(
@@ -133,7 +139,7 @@ def in_area(scene: Scene, points: np.ndarray, area: list | None = None) -> np.nd
 
 def off_road(scene: Scene, poses: np.ndarray) -> np.ndarray:
     corners = np.concatenate([box(*pose, *scene.size) for pose in poses])
-    return ~in_area(scene, corners).reshape(-1, 4).all(1)
+    return np.asarray(~in_area(scene, corners).reshape(-1, 4).all(1))
 
 
 def straddles(scene: Scene, polygon: shapely.Polygon) -> bool:
@@ -229,20 +235,20 @@ def comfort_checks(
     """From rows of heading, speed and acceleration."""
     heading, speed, ahead = motion
     heading = np.unwrap(heading)
-    yaw_rate = savgol_filter(heading, 5, 2, deriv=1, delta=step_s)
-    yaw_acceleration = savgol_filter(heading, 5, 3, deriv=2, delta=step_s)
+    yaw_rate = filtered(heading, 5, 2, deriv=1, delta=step_s)
+    yaw_acceleration = filtered(heading, 5, 3, deriv=2, delta=step_s)
     aside = speed * yaw_rate if lateral else np.zeros_like(speed)
     size = np.hypot(ahead, aside)
     count = len(speed)
     jerk, across, forwards, backwards, turn_change, long_jerk, turn = astuple(bounds)
 
     def jerk_of(values: np.ndarray) -> np.ndarray:
-        return savgol_filter(savgol_filter(values, 8, 2), count, 2, deriv=1, delta=step_s)
+        return filtered(filtered(values, 8, 2), count, 2, deriv=1, delta=step_s)
 
-    smooth = savgol_filter(ahead, count, 2)
+    smooth = filtered(ahead, count, 2)
     return [
         bool((smooth > -backwards).all() and (smooth < forwards).all()),
-        bool((np.abs(savgol_filter(aside, count, 2)) < across).all()),
+        bool((np.abs(filtered(aside, count, 2)) < across).all()),
         bool((np.abs(jerk_of(size)) < jerk).all()),
         bool((np.abs(jerk_of(ahead)) < long_jerk).all()),
         bool((np.abs(yaw_acceleration) < turn_change).all()),

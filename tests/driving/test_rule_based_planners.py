@@ -195,15 +195,18 @@ def test_a_lateral_offset_is_removed_in_closed_loop():
     assert found.ego.poses[0, :, 1].max() < 1.15
 
 
-def test_a_plan_never_runs_into_a_leader_that_drives_on():
-    plan = Idm().plan(present_input(behind_leader(gap_m=5.0)), preset("aggressive")).best[0]
-    rear_m = 2.4 + 5.0 + 8.0 * 0.5 * torch.arange(1, 9)
-    assert (rear_m - plan[:, 0] - 2.4 > 2.0).all()
+def test_a_leader_stays_one_where_it_was_at_first():
+    """The plan ends well beyond where the leader was, and still follows at its speed."""
+    world = behind_leader(gap_m=12.0, leader_mps=9.0, speed_mps=9.0)
+    plan = Idm().plan(present_input(world), preset("aggressive")).best[0]
+    assert plan[-1, 0] > 12.0 + 2.4 + 2.3 + 10
+    assert (plan[-1, 0] - plan[-2, 0]).item() / 0.5 == pytest.approx(9.0, abs=0.6)
 
 
 @pytest.mark.parametrize(("style", "jerk"), [("conservative", 2.9), ("aggressive", 4.3)])
-def test_acceleration_changes_by_the_jerk_of_the_style(style, jerk):
-    found = road_ahead(present_input(straight_road(speed_mps=3.0)))
+@pytest.mark.parametrize("speed_mps", [3.0, 12.0])
+def test_acceleration_changes_by_the_jerk_of_the_style(style, jerk, speed_mps):
+    found = road_ahead(present_input(straight_road(speed_mps=speed_mps, limit_mps=8.0)))
     parameters = style_parameters(preset(style)).per_proposal()
     driven = drive(found, Proposals(torch.zeros(1, 1), torch.ones(1, 1), parameters))
     changes = driven.acceleration_mps2.diff(dim=-1)

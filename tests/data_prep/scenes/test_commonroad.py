@@ -263,7 +263,7 @@ def test_real_recordings(tmp_path):
     assert recordings == ["group 0032", "group 0032", "group 0034", "group 0068"]
     assert "optimized_towards_criticality" in found[3].notes
     (fault,) = (fault for scene in found for t in scene.tracks if (fault := track_fault(t)))
-    assert fault == "its heading is off its motion by 158 degrees"
+    assert fault == "its heading is off its motion by 159 degrees"
     lanes = [line for line in found[0].map.lines if line.kind == "lane_centre"]
     assert len(lanes) == 79
     assert {round(line.speed_limit_mps or 0, 1) for line in lanes} <= {15.6, 11.2, 8.9, 6.7, 0.0}

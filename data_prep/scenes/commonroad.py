@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
+
 from data_prep.errors import InputError
 from data_prep.scenes.commonroad_map import lanelet_map, lights_over_time
 from data_prep.scenes.commonroad_tracks import moving_track, shape_offsets, standing_track
@@ -24,6 +26,7 @@ from data_prep.scenes.source import SceneSource
 VERSIONS = ("2018b", "2020a")
 INDEX_NAME = "INDEX.csv"
 SHARED_VEHICLES = 2
+_MOST_STEPS = 100_000
 
 _STATES = ("initialState", "state", "goalState", "occupancy", "initialSignalState", "signalState")
 _NUMBERS = {
@@ -238,9 +241,9 @@ def _read(path: Path, reader: Any, recording: str) -> RawScene | RejectedInput: 
     if (lacking := _valueless(root)) is not None:
         return RejectedInput(path.name, f"the file has a {lacking} without a value")
     try:
-        with _silenced():
+        with _silenced(), np.errstate(all="ignore"):  # wild numbers are refused later
             scenario, _ = reader(raw).open()
-        return _scene(path, root, scenario, recording)
+            return _scene(path, root, scenario, recording)
     except _MISSHAPEN as error:
         shown = " ".join(str(error).split())[:120] or type(error).__name__
         return RejectedInput(path.name, f"the file is no readable scenario: {shown}")
@@ -277,6 +280,8 @@ def _scene(
         for one in sorted(scenario.dynamic_obstacles, key=lambda one: one.obstacle_id)
     ]
     steps = round(max((t.time_s[-1] for t in moving if t.time_s.size), default=0.0) / step_s) + 1
+    if steps > _MOST_STEPS:
+        return RejectedInput(path.name, f"the file lasts {steps:,} steps")
     standing = [
         standing_track(one, step_s, steps)
         for one in sorted(scenario.static_obstacles, key=lambda one: one.obstacle_id)

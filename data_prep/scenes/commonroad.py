@@ -6,6 +6,7 @@ beside them says: see `shared_recordings`.
 
 import csv
 import logging
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ _NUMBERS = {
 }  # fmt: skip
 _REGIONS = {"point", "circle", "rectangle", "polygon"}
 _MISSHAPEN = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError
+    ValueError, TypeError, KeyError, IndexError, AssertionError, ArithmeticError
 )  # fmt: skip  # what commonroad-io raises on XML of the wrong shape
 
 Box = tuple[str, str, str]  # number, length and width, as written
@@ -223,12 +224,14 @@ def _groups(index: Path) -> dict[str, str]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Without the reader's warnings of deprecated tags."""
+    """Without the reader's warnings, such as those of deprecated tags."""
     logger = logging.getLogger("commonroad")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
 
@@ -244,6 +247,9 @@ def _read(path: Path, reader: Any, recording: str) -> RawScene | RejectedInput: 
         with _silenced(), np.errstate(all="ignore"):  # wild numbers are refused later
             scenario, _ = reader(raw).open()
             return _scene(path, root, scenario, recording)
+    except AttributeError:  # of the None that stands for an element
+        reason = "an element that the format needs is missing"
+        return RejectedInput(path.name, f"the file is no readable scenario: {reason}")
     except _MISSHAPEN as error:
         shown = " ".join(str(error).split())[:120] or type(error).__name__
         return RejectedInput(path.name, f"the file is no readable scenario: {shown}")

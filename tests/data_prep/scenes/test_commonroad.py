@@ -191,6 +191,7 @@ def test_place_of_a_benchmark():
         (lambda text: text.replace('type="x"', "").replace("car", "ufo"), "no readable scenario"),
         (lambda text: text.replace("<leftBound>", "<loftBound>", 1), "no whole XML document"),
         (lambda text: text.replace("ZAM_Test-1_1_T-1", ""), "names no benchmarkID"),
+        (lambda text: text.replace("Bound>", "Edge>"), "an element that the format needs"),
         (lambda _: "", "no whole XML document"),
         (lambda text: text.replace("<exact>29<", "<exact>99000000<"), "lasts 99,000,001 steps"),
     ],

@@ -210,10 +210,15 @@ class _Work:
             return
         prepared = self._map(checked.scene)
         frames = scene_frames(checked.scene, prepared, self.rules.step_s)
+        for lost in frames.lost:
+            reason = "a lone state without a velocity, or none near a step"
+            self._refuse(
+                RejectedInput(scene.file, f"scene {scene.key}, track {lost.key}: {reason}")
+            )
+        self.refused_tracks += len(frames.lost)
         if not frames.step_count:
-            self.refused_tracks += checked.read_tracks - checked.refused_tracks
             self.counts["refused_scenes"] += 1
-            self._refuse(RejectedInput(scene.file, f"scene {scene.key}: no state is near a step"))
+            self._refuse(RejectedInput(scene.file, f"scene {scene.key}: no track is left"))
             return
         place = -1
         for name, frame in frames.tables.items():

@@ -166,6 +166,18 @@ def test_refusals_are_rows_with_names(tmp_path):
     }
 
 
+def test_a_track_that_meets_no_step_is_refused(tmp_path):
+    lone = replace(drive("9", steps=1), velocity_mps=None)
+    tracks = [drive(str(k)) for k in range(8)]
+    artifact = prepared(tmp_path / "a", [scene("a", *tracks, lone)])
+    (reason,) = artifact.table(REJECTED)["reason"]
+    assert reason.startswith("scene a, track 9: a lone state without a velocity")
+    assert artifact.manifest.notes["tracks_refused"] == 1
+    assert artifact.table(TRACKS).height == 8
+    with pytest.raises(InputError, match="No scene is left"):
+        prepared(tmp_path / "b", [scene("a", lone)])
+
+
 def test_notes_count_what_is_there(tmp_path):
     found = [
         scene("a", drive("1"), drive("2", steps=30), drive("p", kind="pedestrian"), recording="r"),

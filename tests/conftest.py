@@ -34,3 +34,21 @@ def beauty_folder() -> Path:
 def instruments_file() -> Path:
     """The real Musical Instruments reviews, or a skip where they are absent."""
     return _folder("amazon14_musical_instruments") / "reviews_Musical_Instruments_5.json.gz"
+
+
+@pytest.fixture(scope="session")
+def commonroad_folder() -> Path:
+    """The real NGSIM scenes in CommonRoad's format, or a skip where they are absent."""
+    return _folder("commonroad_ngsim")
+
+
+@pytest.fixture(scope="session")
+def scenarionet_folder() -> Path:
+    """The real nuScenes mini scenes in ScenarioNet's format, or a skip where they are absent."""
+    return _folder("nuscenes_mini_scenarionet")
+
+
+@pytest.fixture(scope="session")
+def argoverse2_folder() -> Path:
+    """The real Argoverse 2 samples, or a skip where they are absent."""
+    return _folder("argoverse2_samples")

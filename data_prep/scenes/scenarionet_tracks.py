@@ -113,7 +113,7 @@ def _track(key: str, track: Mapping, time_s: Float[np.ndarray, " step"]) -> RawT
         time_s=time_s[valid],
         x_m=position[:, 0],
         y_m=position[:, 1],
-        heading_rad=heading,
+        heading_rad=np.pi - (np.pi - heading) % (2 * np.pi),
         velocity_mps=_velocity(state, valid),
     )
 

@@ -5,16 +5,16 @@ PYTHON ?= python3
 ENVIRONMENT := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(ENVIRONMENT)/bin
 SET_UP := @$(PYTHON) scripts/set_up.py --extras
-DEVELOP := dev,cpu,offline,llm
+DEVELOP := dev,cpu,offline,llm,commonroad,traffic,nuplan
 # One thread a process: the tests' arrays are tiny, and two processes use two cores better.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test smoke golden demo clean
+.PHONY: help setup format check test smoke golden demo demo-driving clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv with everything that development needs, and check it
 	$(SET_UP) $(DEVELOP) --force
@@ -46,6 +46,10 @@ golden: ## write the stored results of the golden tests anew (say why in the com
 demo: ## run the whole path and print a report (make demo REVIEWS=reviews.json.gz for real reviews)
 	$(SET_UP) cpu,offline
 	$(PYTHON) scripts/demo.py --bin $(BIN) $(if $(REVIEWS),--reviews "$(REVIEWS)")
+
+demo-driving: ## simulated traffic to a driving report (make demo-driving LOGS=folder for real logs)
+	$(SET_UP) cpu,traffic,commonroad
+	$(PYTHON) scripts/demo_driving.py --bin $(BIN) $(if $(LOGS),--logs "$(LOGS)")
 
 clean: ## delete runs, caches and the environment that setup made
 	rm -rf runs .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,11 +1,55 @@
-"""The planner's door. The planner itself is not part of this release."""
+"""The planner's door: from scenes to styles, planners, rollouts and a report."""
 
+import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from data_prep.front_door import Command, run_door
+from data_prep.front_door import Command, add_output_options, run_door
+from driving.evaluation.door import EVALUATION_COMMANDS
+from driving.style.door import STYLE_COMMANDS
 
-COMMANDS: tuple[Command, ...] = ()
+_FIT = Command("fit", "train a planner", "driving.fit:fit", passthrough=True)
+_VALIDATE = Command(
+    "validate",
+    "plan the validation samples with a checkpoint",
+    "driving.fit:validate",
+    passthrough=True,
+)
+_TEST = Command(
+    "test", "plan the test samples with a checkpoint", "driving.fit:test", passthrough=True
+)
+
+
+def _embed_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    add("--scenes", type=Path, help="artifact of data-prep (default: the one trained on)")
+    add("--styles", type=Path, help="artifact of driving annotate (default: the one trained on)")
+    add("--splits", nargs="+", metavar="SPLIT", help="only these: train, validation, test")
+    add("--device", help="torch device (default: a GPU where there is one)")
+    add_output_options(parser, "the scene vectors")
+
+
+_EMBED = Command(
+    "embed",
+    "write a vector per sample, to search for like scenes",
+    "driving.embed:write_scene_vectors",
+    _embed_options,
+    """Write what a trained planner makes of every scene, before any style: vectors of length 1.
+
+example:
+  driving embed --checkpoint runs/diffusion --out artifacts/scene_vectors""",
+)
+
+COMMANDS: tuple[Command, ...] = (
+    *STYLE_COMMANDS,
+    _FIT,
+    _VALIDATE,
+    _TEST,
+    _EMBED,
+    *EVALUATION_COMMANDS,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,16 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.markup import Markup, element, table
-from recsys.report_figures import Dot, interval_dots
-from recsys.report_words import (
-    AXIS_MEANINGS,
-    AXIS_NAMES,
-    condition_name,
-    interval,
-    model_name,
-    number,
-)
+from personalize.report.figures import Dot, interval_dots
+from personalize.report.markup import Markup, element, table
+from personalize.report.words import interval, model_name, number
+from recsys.report_words import AXIS_MEANINGS, AXIS_NAMES, condition_name
 
 Numbers = Mapping[str, Any]
 _SHOWN = ("recall_5", "recall_10", "ndcg_5", "ndcg_10")

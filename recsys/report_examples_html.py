@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recsys.markup import Markup, element, joined
+from personalize.report.markup import Markup, element, joined
 from recsys.report_words import AXIS_NAMES, condition_name
 
 Numbers = Mapping[str, Any]

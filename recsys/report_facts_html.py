@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.markup import Markup, element, table
-from recsys.report_words import AXIS_NAMES, DASH, model_name
+from personalize.report.markup import Markup, element, table
+from personalize.report.words import DASH, model_name
+from recsys.report_words import AXIS_NAMES
 
 Numbers = Mapping[str, Any]
 

@@ -1,10 +1,12 @@
 """The report as one HTML page that opens from disk: made of `metrics.json` and nothing else."""
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
-from recsys.markup import Markup, element, joined, table
+from personalize.report.figures import Dot, histogram, interval_dots, slopes
+from personalize.report.markup import Markup, element, joined, table
+from personalize.report.page import whole_page
+from personalize.report.words import DASH, interval, model_name, number, share, signed, yes_no
 from recsys.report_axes_html import axes_section, lift_section
 from recsys.report_examples_html import examples_section
 from recsys.report_facts_html import (
@@ -13,18 +15,8 @@ from recsys.report_facts_html import (
     run_section,
     semantic_section,
 )
-from recsys.report_figures import Dot, histogram, interval_dots, slopes
 from recsys.report_runs import METRICS
-from recsys.report_words import (
-    DASH,
-    condition_name,
-    interval,
-    model_name,
-    number,
-    share,
-    signed,
-    yes_no,
-)
+from recsys.report_words import condition_name
 
 Numbers = Mapping[str, Any]
 _SECTIONS = (
@@ -72,23 +64,7 @@ def page(metrics: Numbers) -> str:
             ),
         ]
     )
-    style, script = (_asset(f"report.{ending}") for ending in ("css", "js"))
-    head = joined(
-        [
-            element("meta", charset="utf-8"),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("title", f"Evaluation report: {', '.join(colours)}"),
-            Markup(f"<style>{style}</style>"),
-        ]
-    )
-    return (
-        f'<!doctype html>\n<html lang="en-GB"><head>{head}</head>'
-        f"<body>{body}<script>{script}</script></body></html>\n"
-    )
-
-
-def _asset(name: str) -> str:
-    return files("recsys").joinpath(name).read_text(encoding="utf-8")
+    return whole_page(f"Evaluation report: {', '.join(colours)}", body)
 
 
 def _top(metrics: Numbers) -> Markup:

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from personalize.report.words import MINUS
 from recsys.report_numbers import TARGET_FREE
 from recsys.report_runs import Run
-from recsys.report_words import MINUS
 
 Numbers = Mapping[str, Any]
 _BY_CONDITION = {

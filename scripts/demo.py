@@ -10,41 +10,16 @@ a second run begins where the first one stopped. Standard library only.
 import argparse
 import ast
 import gzip
-import hashlib
 import json
 import os
-import shlex
-import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from demo_steps import ROOT, DemoError, Step, perform
+
 CONFIGS = ROOT / "configs" / "recsys"
-
-
-class DemoError(Exception):
-    """The demo cannot go on; the message is one sentence for the person at the terminal."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command of the path.
-
-    Attributes:
-        says: What it does, for a newcomer.
-        words: The command line, program first.
-        makes: The file or folder that is there when it is done.
-        reads: Files and artifacts it depends on; when one changes, the step runs again.
-    """
-
-    says: str
-    words: tuple[str, ...]
-    makes: Path
-    reads: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,101 +185,6 @@ def _fit(model: Model, made: Sequence[Step], run: Path, *, tiny: bool) -> Step:
     return Step(f"Train {model.name}.", tuple(words), run, (config, *inputs.values()))
 
 
-def fingerprint(step: Step) -> str:
-    """Hash of a step's command and of what it reads; equal hashes, equal result."""
-    digest = hashlib.sha256(json.dumps(step.words).encode())
-    for path in step.reads:
-        digest.update(f"\n{_state(path)}".encode())
-    return digest.hexdigest()
-
-
-def _state(path: Path) -> str:
-    """An artifact by its manifest, a run folder by its step's own hash, a file by size and time."""
-    for inner in (path / "manifest.json", _memory(path)):
-        if inner.is_file():
-            return hashlib.sha256(inner.read_bytes()).hexdigest()
-    if path.is_file():
-        return f"{path.stat().st_size} {path.stat().st_mtime_ns}"
-    return "none"
-
-
-def _memory(made: Path) -> Path:
-    """Where the demo remembers what a result was made from."""
-    return made.with_name(f".{made.name}.step")
-
-
-def run_step(step: Step, programs: Path) -> bool:
-    """Run one step unless its result is there; return whether it ran.
-
-    Raises:
-        DemoError: If the command fails; its own message stands above.
-    """
-    memory = _memory(step.makes)
-    found = fingerprint(step)
-    if step.makes.exists() and memory.is_file() and memory.read_text() == found:
-        print(f"  {step.makes} is there; it is kept.", flush=True)
-        return False
-    if step.makes.exists():
-        if not memory.is_file():
-            raise DemoError(f"{step.makes} is not of this demo; choose another --out.")
-        goes_on = step.words[1] == "fit" and memory.read_text() == f"begun {found}"
-        if not goes_on:  # training that was cut off goes on by itself
-            shutil.rmtree(step.makes)
-    step.makes.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text(f"begun {found}")
-    program = programs / step.words[0]
-    started = time.monotonic()
-    try:
-        status = subprocess.run([str(program), *step.words[1:]], check=False).returncode
-    except OSError as error:
-        raise DemoError(
-            f"{program} does not start ({error.strerror}); run `make setup`."
-        ) from error
-    if status:
-        raise DemoError(f"this step failed with status {status}; its message stands above.")
-    print(f"  {time.monotonic() - started:.1f} s", flush=True)
-    memory.write_text(found)
-    return True
-
-
-def forget(path: Sequence[Step]) -> None:
-    """Let every step of an earlier demo run again; what the demo did not make is left alone."""
-    for step in path:
-        if _memory(step.makes).is_file():
-            _memory(step.makes).write_text("forgotten")
-
-
-def run(path: Sequence[Step], programs: Path) -> None:
-    """Run all steps, each shown before it begins."""
-    for number, step in enumerate(path, 1):
-        print(f"\n[{number}/{len(path)}] {step.says}\n$ {shlex.join(step.words)}", flush=True)
-        run_step(step, programs)
-
-
-def headline(report: Path) -> str:
-    """The report's headline table as text.
-
-    Raises:
-        DemoError: If `metrics.json` is not there or holds no table.
-    """
-    try:
-        metrics = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
-        rows = metrics["headline"]
-        columns = list(rows[0])
-        cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise DemoError(f"{report}/metrics.json holds no headline table: {error!r}.") from error
-    widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    )
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit status."""
     parser = argparse.ArgumentParser(
@@ -318,23 +198,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     parser.add_argument("--tiny", action="store_true", help="the smallest town, a few steps")
     options = parser.parse_args(argv)
-    out = options.out
-    started = time.monotonic()
-    try:
-        path = steps(options.reviews, out, tiny=options.tiny)
-        if options.fresh:
-            forget(path)
-        run(path, options.bin if options.bin.is_absolute() else ROOT / options.bin)
-        print(f"\n{headline(out / 'report')}")
-    except DemoError as error:
-        sys.stderr.write(f"demo: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("demo: interrupted; call again to go on.\n")
-        return 130
-    print(f"\nThe report: {out / 'report' / 'report.html'}")
-    print(f"Everything took {time.monotonic() - started:.0f} s.")
-    return 0
+    return perform(
+        lambda: steps(options.reviews, options.out, tiny=options.tiny),
+        options.out / "report",
+        options.bin,
+        fresh=options.fresh,
+    )
 
 
 if __name__ == "__main__":

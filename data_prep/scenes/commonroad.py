@@ -26,12 +26,10 @@ INDEX_NAME = "INDEX.csv"
 SHARED_VEHICLES = 2
 
 _STATES = ("initialState", "state", "goalState", "occupancy", "initialSignalState", "signalState")
-_NUMBER = ("exact", "intervalStart")
-_FORMS = {
-    "position": ("point", "circle", "rectangle", "polygon", "lanelet"),
-    **dict.fromkeys(("time", "orientation", "velocity", "acceleration"), _NUMBER),
-    **dict.fromkeys(("yawRate", "slipAngle", "velocityY"), _NUMBER),
-}
+_NUMBERS = {
+    "time", "orientation", "velocity", "velocityY", "acceleration", "yawRate", "slipAngle"
+}  # fmt: skip
+_REGIONS = {"point", "circle", "rectangle", "polygon"}
 _MISSHAPEN = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError
 )  # fmt: skip  # what commonroad-io raises on XML of the wrong shape
@@ -253,8 +251,14 @@ def _valueless(root: ET.Element) -> str | None:
     for parent in _STATES:
         for state in root.iter(parent):
             for value in state:
-                forms = _FORMS.get(value.tag)
-                if forms and not any(value.find(form) is not None for form in forms):
+                forms = {part.tag for part in value}
+                if value.tag in _NUMBERS:
+                    known = "exact" in forms or {"intervalStart", "intervalEnd"} <= forms
+                elif value.tag == "position":
+                    known = bool(forms & _REGIONS) or ("lanelet" in forms and parent == "goalState")
+                else:
+                    known = True
+                if not known:
                     return value.tag
     return None
 

@@ -5,7 +5,7 @@ outside any style: they see every candidate as it would be driven and can only f
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,6 +28,7 @@ from driving.world import World
 PLAN_SPAN = PLAN_STEPS * STEPS_PER_PLAN_STEP
 
 
+@runtime_checkable
 class Gate(Protocol):
     """A check that forbids candidates."""
 

@@ -25,13 +25,11 @@ TIMES = torch.arange(1, 9, dtype=torch.float64) * 0.5
 
 
 def motion(pose=(0.0, 0.0, 0.0), speed=10.0, acceleration=0.0, steering=0.0) -> Motion:
-    scalars = [torch.tensor([value], dtype=torch.float64) for value in (speed, acceleration)]
-    return Motion(
-        torch.tensor([pose], dtype=torch.float64),
-        *scalars,
-        torch.tensor([steering], dtype=torch.float64),
-        torch.zeros(1, dtype=torch.float64),
-    )
+    def value(number: float) -> torch.Tensor:
+        return torch.tensor([number], dtype=torch.float64)
+
+    place = torch.tensor([pose], dtype=torch.float64)
+    return Motion(place, value(speed), value(acceleration), value(steering), value(0.0))
 
 
 def straight_plan(speed=10.0, acceleration=0.0, lateral=0.0) -> torch.Tensor:

@@ -37,7 +37,9 @@ def small_planner(variant: type[Planner]) -> Planner:
     """One of a class, with fixed weights if it has any."""
     torch.manual_seed(0)
     built = SMALL.get(variant.__name__, variant)()
-    return built.eval() if isinstance(built, torch.nn.Module) else built
+    if isinstance(built, torch.nn.Module):
+        built.eval()
+    return built
 
 
 @pytest.fixture(scope="module", params=PLANNERS, ids=lambda variant: variant.__name__)

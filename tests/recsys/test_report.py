@@ -14,8 +14,8 @@ import pytest
 from data_prep.artifact import create_artifact, read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.schema import BENCHMARK_ROWS, RECOMMENDATIONS
+from personalize.report.markup import Markup, element
 from recsys.benchmark import write_benchmark
-from recsys.markup import Markup, element
 from recsys.report import write_report
 from recsys.report_numbers import rank_histogram, slice_edges
 from recsys.report_runs import Run

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import demo
+import demo_steps
 import pytest
 
 PROGRAM = """#!{python}
@@ -164,15 +165,15 @@ def test_the_year_is_known_by_the_first_line(
 def test_other_files_are_refused_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "reviews.json"
     path.write_bytes(content)
-    with pytest.raises(demo.DemoError, match="is no Amazon review of 2014, 2018 or 2023"):
+    with pytest.raises(demo_steps.DemoError, match="is no Amazon review of 2014, 2018 or 2023"):
         demo.raw_format(path)
 
 
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(demo.DemoError, match=r"cannot be read: No such file"):
+    with pytest.raises(demo_steps.DemoError, match=r"cannot be read: No such file"):
         demo.raw_format(tmp_path / "none.json")
     (tmp_path / "cut.json.gz").write_bytes(gzip.compress(b"x" * 1000)[:15])
-    with pytest.raises(demo.DemoError, match="cannot be read: Compressed file ended"):
+    with pytest.raises(demo_steps.DemoError, match="cannot be read: Compressed file ended"):
         demo.raw_format(tmp_path / "cut.json.gz")
 
 
@@ -206,5 +207,5 @@ def test_a_changed_raw_file_runs_everything_again(stage: Stage, tmp_path: Path) 
 def test_a_report_without_a_table_is_one_sentence(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(demo.DemoError, match="holds no headline table"):
-        demo.headline(tmp_path)
+    with pytest.raises(demo_steps.DemoError, match="holds no headline table"):
+        demo_steps.headline(tmp_path)

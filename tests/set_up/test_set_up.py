@@ -265,7 +265,7 @@ class TestRequirements:
         assert pinned(["other>=1"], "xgrammar==0.2.8\n") == ("other>=1",)
 
     def test_an_unknown_extra_is_named_with_those_there_are(self) -> None:
-        with pytest.raises(SetUpError, match=r"no extra speed; choose among cpu, dev,"):
+        with pytest.raises(SetUpError, match=r"no extra speed; choose among commonroad, cpu, dev,"):
             parse_extras("cpu,speed", PYPROJECT)
 
     @pytest.mark.parametrize("version", ["3.11", "3.12"])

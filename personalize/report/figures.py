@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
 
-from recsys.markup import Markup, element
+from personalize.report.markup import Markup, element
 
 _ROW = 26
 _TICKS = 5

@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from driving.planner.planner import PLAN_STEPS
+from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS
 from driving.planner.road_ahead import RoadAhead
 from driving.planner.style_parameters import StyleParameters
-from driving.simulation.kinematics import STEP_S, STEPS_PER_PLAN_STEP
 
+STEPS_PER_PLAN_STEP = 2
+STEP_S = PLAN_STEP_S / STEPS_PER_PLAN_STEP
 STEPS = PLAN_STEPS * STEPS_PER_PLAN_STEP
 CORRIDOR_MARGIN_M = 0.2
 SETTLE_S = 2.5
@@ -94,7 +95,7 @@ def lateral(road: RoadAhead, proposals: Proposals) -> Lateral:
 
 @dataclass(frozen=True)
 class Driven:
-    """How proposals drive, every 0.1 s.
+    """How proposals drive, every 0.25 s.
 
     Attributes:
         poses: Centres of the box, with the present.

@@ -1,4 +1,4 @@
-"""The planner's door: fit, validate, test, embed."""
+"""The planner's door: from scenes to styles, planners, rollouts and a report."""
 
 import argparse
 import sys
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.front_door import Command, add_output_options, run_door
+from driving.evaluation.door import EVALUATION_COMMANDS
+from driving.style.door import STYLE_COMMANDS
 
 _FIT = Command("fit", "train a planner", "driving.fit:fit", passthrough=True)
 _VALIDATE = Command(
@@ -40,7 +42,14 @@ example:
   driving embed --checkpoint runs/diffusion --out artifacts/scene_vectors""",
 )
 
-COMMANDS: tuple[Command, ...] = (_FIT, _VALIDATE, _TEST, _EMBED)
+COMMANDS: tuple[Command, ...] = (
+    *STYLE_COMMANDS,
+    _FIT,
+    _VALIDATE,
+    _TEST,
+    _EMBED,
+    *EVALUATION_COMMANDS,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

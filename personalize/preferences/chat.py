@@ -15,7 +15,9 @@ from personalize.preferences.parse import (
     parse_answer,
 )
 from personalize.preferences.prompt import (
+    REVIEWS,
     VERSION,
+    Task,
     clean,
     repair_prompt,
     request_key,
@@ -54,6 +56,7 @@ class ChatExtractor(Extractor):
         embedded: Reads a review that brought no valid answer.
         cache: Keeps answers between runs.
         concurrency: Calls in flight.
+        task: What the server is asked to do.
     """
 
     name = "chat"
@@ -66,11 +69,13 @@ class ChatExtractor(Extractor):
         cache: AnswerCache,
         *,
         concurrency: int = 16,
+        task: Task = REVIEWS,
     ) -> None:
         self.version = f"{VERSION}+{client.model}"
         self._client = client
         self._aspects = tuple(aspects)
-        self._schema = answer_schema(self._aspects)
+        self._task = task
+        self._schema = answer_schema(self._aspects, labels=task.labels)
         self._embedded = embedded
         self._cache = cache
         self._concurrency = concurrency
@@ -85,7 +90,9 @@ class ChatExtractor(Extractor):
         pool = ThreadPoolExecutor(self._concurrency)
         try:
             for review in reviews:
-                key = request_key(self._client.model, review.text, self._schema, SAMPLING)
+                key = request_key(
+                    self._client.model, review.text, self._schema, SAMPLING, task=self._task
+                )
                 if key not in asked:  # equal reviews share one question
                     asked[key] = pool.submit(self._outcome, key, review.text)
                 waiting.append((review, key, asked[key]))
@@ -112,16 +119,19 @@ class ChatExtractor(Extractor):
         if outcome.answer is None:
             self._counts["read_embedded"] += 1
             return fallen_back(self._embedded, review, outcome.reason)
-        stated = parse_answer(outcome.answer, self._aspects)
+        stated = parse_answer(outcome.answer, self._aspects, labels=self._task.labels)
         opinions, refusals = grounded(stated, review.review_id, review.text)
         self._counts["opinions"] += len(opinions)
         self._counts["ungrounded"] += len(refusals)
-        return ReviewOpinions(review.review_id, opinions, self.name, self.version, refusals)
+        return ReviewOpinions(
+            review.review_id, opinions, self.name, self.version, refusals, stated.overall
+        )
 
     def _outcome(self, key: str, text: str) -> Outcome:
         """The outcome for one text: from the cache, from the server, or a reason."""
         if not any(character.isalnum() for character in clean(text)):
-            return Outcome('{"opinions": []}')
+            nothing = None if self._task.labels else '{"opinions": []}'
+            return Outcome(nothing, "there is nothing to read")
         if (kept := self._cache.get(key)) is not None:
             valid = kept.text is not None and self._fault(kept.text) is None
             if valid:
@@ -138,7 +148,7 @@ class ChatExtractor(Extractor):
 
     def _ask(self, text: str) -> Outcome:
         """Ask, and once more with what was wrong."""
-        prompt = review_prompt(text, self._schema)
+        prompt = review_prompt(text, self._schema, task=self._task)
         answer = self._client.ask(prompt, self._schema, most_tokens=MOST_ANSWER_TOKENS)
         fault = self._fault(answer)
         if fault is None:
@@ -151,7 +161,7 @@ class ChatExtractor(Extractor):
 
     def _fault(self, answer: str) -> str | None:
         try:
-            parse_answer(answer, self._aspects)
+            parse_answer(answer, self._aspects, labels=self._task.labels)
         except PreferenceParseError as error:
             return str(error)
         return None
@@ -167,6 +177,7 @@ def fallen_back(embedded: Extractor, review: Review, reason: str) -> ReviewOpini
         read.extractor,
         read.extractor_version,
         (*read.refusals, refusal),
+        read.overall,
     )
 
 

@@ -65,6 +65,7 @@ class ReviewOpinions:
         extractor: Name of the extractor that really read it: not the one asked where it fell back.
         extractor_version: Version of that extractor and of the model behind it.
         refusals: What was thrown away on the way.
+        overall: What the text as a whole was called, where the task asks for it.
     """
 
     review_id: int
@@ -72,6 +73,7 @@ class ReviewOpinions:
     extractor: str
     extractor_version: str
     refusals: tuple[Refusal, ...] = field(default=())
+    overall: str | None = None
 
 
 class Extractor(ABC):

@@ -21,7 +21,15 @@ from personalize.preferences.parse import (
     grounded,
     parse_answer,
 )
-from personalize.preferences.prompt import VERSION, Prompt, clean, request_key, review_prompt
+from personalize.preferences.prompt import (
+    REVIEWS,
+    VERSION,
+    Prompt,
+    Task,
+    clean,
+    request_key,
+    review_prompt,
+)
 from personalize.preferences.sentences import split_clauses
 
 if TYPE_CHECKING:
@@ -143,6 +151,7 @@ class LocalExtractor(Extractor):
         cache: Keeps answers between runs.
         batch_size: Reviews answered together.
         most_calls: Reviews to ask the model about; the rest is read embedded.
+        task: What the model is asked to do.
     """
 
     name = "local"
@@ -156,7 +165,9 @@ class LocalExtractor(Extractor):
         *,
         batch_size: int = 16,
         most_calls: int | None = None,
+        task: Task = REVIEWS,
     ) -> None:
+        self._task = task
         self._fingerprint = model.fingerprint
         self.version = f"{VERSION}+{Path(model.name).name}-{self._fingerprint}"
         self._model = model
@@ -186,21 +197,23 @@ class LocalExtractor(Extractor):
         """Answers by review: from the cache, else from the model."""
         found: dict[int, str] = {}
         asked: list[tuple[Review, str, Prompt, dict[str, Any]]] = []
-        plain = answer_schema(self._aspects)
+        task = self._task
+        plain = answer_schema(self._aspects, labels=task.labels)
         for review in batch:
             evidence = quotable_clauses(review.text)
             if not evidence:
                 continue
-            schema = answer_schema(self._aspects, evidence)
+            schema = answer_schema(self._aspects, evidence, labels=task.labels)
             sampling = {"greedy": True, "max_tokens": self._model.most_tokens}
-            key = request_key(self._fingerprint, review.text, schema, sampling)
+            key = request_key(self._fingerprint, review.text, schema, sampling, task=task)
             if (kept := self._cache.get(key)) is not None and kept.text is not None:
                 found[review.review_id] = kept.text
                 self._counts["cached"] += 1
             elif self._most_calls is None or self._counts["calls"] < self._most_calls:
                 self._counts["calls"] += 1
-                delimiter = f"REVIEW-{key[:16]}"  # greedy answers must repeat: no random number
-                asked.append((review, key, review_prompt(review.text, plain, delimiter), schema))
+                delimiter = f"{task.word}-{key[:16]}"  # greedy answers must repeat: nothing random
+                prompt = review_prompt(review.text, plain, delimiter, task=task)
+                asked.append((review, key, prompt, schema))
         if asked:
             texts, tokens_in, tokens_out = self._model.answers(
                 [prompt for _, _, prompt, _ in asked], [schema for *_, schema in asked]
@@ -220,12 +233,14 @@ class LocalExtractor(Extractor):
                 review, "no call was left" if quotable else "no clause could be quoted"
             )
         try:
-            stated = parse_answer(answer, self._aspects)
+            stated = parse_answer(answer, self._aspects, labels=self._task.labels)
         except PreferenceParseError as error:
             return self._read_embedded(review, str(error))
         opinions, refusals = grounded(stated, review.review_id, review.text)
         self._counts["opinions"] += len(opinions)
-        return ReviewOpinions(review.review_id, opinions, self.name, self.version, refusals)
+        return ReviewOpinions(
+            review.review_id, opinions, self.name, self.version, refusals, stated.overall
+        )
 
     def _read_embedded(self, review: Review, reason: str) -> ReviewOpinions:
         self._counts["read_embedded"] += 1

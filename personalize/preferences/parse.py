@@ -35,14 +35,21 @@ class StatedOpinions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     opinions: list[StatedOpinion] = Field(max_length=MOST_OPINIONS)
+    overall: str | None = Field(default=None, max_length=40)
 
 
-def answer_schema(aspects: Sequence[str], evidence: Sequence[str] | None = None) -> dict[str, Any]:
+def answer_schema(
+    aspects: Sequence[str],
+    evidence: Sequence[str] | None = None,
+    *,
+    labels: Sequence[str] = (),
+) -> dict[str, Any]:
     """JSON schema of an answer: flat, without references, every string and list capped.
 
     Args:
         aspects: Names an opinion may be about.
         evidence: The only strings allowed as evidence; any capped string when not given.
+        labels: What the text as a whole may be called; it is not asked for when empty.
     """
     opinion = _plain(StatedOpinion.model_json_schema())
     opinion["properties"]["aspect"] = {"type": "string", "enum": list(aspects)}
@@ -55,10 +62,16 @@ def answer_schema(aspects: Sequence[str], evidence: Sequence[str] | None = None)
         "maxItems": MOST_OPINIONS,
         "items": opinion,
     }
+    whole["properties"].pop("overall")
+    if labels:
+        whole["properties"]["overall"] = {"type": "string", "enum": list(labels)}
+        whole["required"] = ["opinions", "overall"]
     return whole
 
 
-def parse_answer(text: str, aspects: Sequence[str]) -> StatedOpinions:
+def parse_answer(
+    text: str, aspects: Sequence[str], *, labels: Sequence[str] = ()
+) -> StatedOpinions:
     """The answer in a model's text, validated; a code fence or words around it are forgiven.
 
     Raises:
@@ -81,6 +94,10 @@ def parse_answer(text: str, aspects: Sequence[str]) -> StatedOpinions:
     for number, opinion in enumerate(stated.opinions):
         if opinion.aspect not in aspects:
             raise PreferenceParseError(f"opinions.{number}.aspect: not one of the listed aspects.")
+    if not labels and "overall" in stated.model_fields_set:
+        raise PreferenceParseError("overall: Extra inputs are not permitted.")
+    if labels and stated.overall not in labels:
+        raise PreferenceParseError("overall: not one of the listed labels.")
     return stated
 
 

@@ -1,0 +1,1 @@
+"""How planners are asked for a style, and what came of it."""

@@ -1,0 +1,1 @@
+"""The driving report: numbers, words, pictures, one page."""

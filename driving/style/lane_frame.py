@@ -107,16 +107,3 @@ def foot_on(
     along = end_m.gather(1, index) - start
     share = ((points_m - start) * along).sum(-1) / along.square().sum(-1).clamp_min(1e-12)
     return start + share.clamp(0.0, 1.0)[..., None] * along
-
-
-def point_to_segment(
-    points_m: Float[Tensor, "batch step 2"],
-    start_m: Float[Tensor, "batch segment 2"],
-    end_m: Float[Tensor, "batch segment 2"],
-) -> tuple[Float[Tensor, "batch step segment"], Float[Tensor, "batch step segment 2"]]:
-    """Distance of every point to every segment, and the nearest place on it."""
-    along = (end_m - start_m)[:, None]
-    length2 = along.square().sum(-1).clamp_min(1e-12)
-    share = ((points_m[:, :, None] - start_m[:, None]) * along).sum(-1) / length2
-    foot = start_m[:, None] + share.clamp(0.0, 1.0)[..., None] * along
-    return (points_m[:, :, None] - foot).norm(dim=-1), foot

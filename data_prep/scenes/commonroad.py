@@ -106,7 +106,8 @@ def shared_recordings(
     Converted recordings keep the numbers of the vehicles. Two files of one place (the benchmark
     name up to its map number) in which at least two vehicles have equal number, length and width
     show the same stretch of traffic, or the same drivers a little later: a model trained on one
-    and tested on the other would have met its test drivers.
+    and tested on the other would have met its test drivers. A chance agreement joins too much,
+    which only costs a finer split.
 
     Args:
         recordings: What is known before, such as the groups of an index.

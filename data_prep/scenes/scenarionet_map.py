@@ -156,7 +156,11 @@ def _use_borders(reading: MapReading) -> None:
     for key in [key for key in reading.lines if key.endswith("/area")]:
         del reading.lines[key]
     rings = [open_ring(line.points_m) for line in borders]
-    for line, ring, depth in zip(borders, rings, nesting_depths(rings), strict=True):
+    depths = nesting_depths(rings)
+    islands = sum(depth > 0 and depth % 2 == 0 for depth in depths)
+    if islands:  # lost where holes are cut out of all the areas at once
+        reading.notes["areas_inside_holes"] = islands
+    for line, ring, depth in zip(borders, rings, depths, strict=True):
         key = f"{line.key}/area"
         reading.lines[key] = RawLine(key, "drivable_area", ring, is_hole=depth % 2 == 1)
 

@@ -234,6 +234,16 @@ def test_the_map_of_nuscenes(tmp_path):
     assert lines["l1"].width_m == pytest.approx(4.0)
 
 
+def test_an_area_inside_a_hole_is_an_area_and_is_said(tmp_path):
+    scene = nuscenes_scene()
+    island = [[45, 22], [55, 22], [55, 28], [45, 28], [45, 22]]
+    scene["map_features"]["boundary_2"] = {"type": "ROAD_LINE_X", "polyline": np.array(island)}
+    result = read(tmp_path, scene)
+    holes = {line.key: line.is_hole for line in result.map.lines if line.kind == "drivable_area"}
+    assert [holes[f"boundary_{i}/area"] for i in range(3)] == [False, True, False]
+    assert result.notes["areas_inside_holes"] == 1
+
+
 def test_scenes_of_one_log_share_a_recording(tmp_path):
     first, second = nuscenes_scene(), nuscenes_scene()
     second["metadata"]["scenario_id"] = second["id"] = "scene-0002"

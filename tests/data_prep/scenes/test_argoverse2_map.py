@@ -87,9 +87,9 @@ def test_a_bad_element_leaves_the_others(tmp_path):
     result = read(tmp_path, archive)
     assert result.problems == [
         "lane 20 of the map: its left boundary has 1 distinct points, fewer than 2.",
-        "lane 21 of the map: its left boundary has a point that is not finite.",
+        "lane 21 of the map: its left boundary has a point that is not finite or 100,000 km away.",
         "lane 22 of the map: it is no table of names but a int.",
-        "lane 23 of the map: its left boundary has a point that is not finite.",
+        "lane 23 of the map: its left boundary has a point that is not finite or 100,000 km away.",
         "drivable area 24 of the map: its border has fewer than 3 distinct points.",
         "crossing 25 of the map: its second edge is missing.",
     ]

@@ -1,6 +1,8 @@
 """Scenes of ScenarioNet: small ones in the real layout, damaged ones, and the real ones."""
 
+import contextlib
 import copy
+import itertools
 import pickle
 from pathlib import Path
 
@@ -232,6 +234,16 @@ def test_the_map_of_nuscenes(tmp_path):
     assert lines["l1"].width_m == pytest.approx(4.0)
 
 
+def test_an_area_inside_a_hole_is_an_area_and_is_said(tmp_path):
+    scene = nuscenes_scene()
+    island = [[45, 22], [55, 22], [55, 28], [45, 28], [45, 22]]
+    scene["map_features"]["boundary_2"] = {"type": "ROAD_LINE_X", "polyline": np.array(island)}
+    result = read(tmp_path, scene)
+    holes = {line.key: line.is_hole for line in result.map.lines if line.kind == "drivable_area"}
+    assert [holes[f"boundary_{i}/area"] for i in range(3)] == [False, True, False]
+    assert result.notes["areas_inside_holes"] == 1
+
+
 def test_scenes_of_one_log_share_a_recording(tmp_path):
     first, second = nuscenes_scene(), nuscenes_scene()
     second["metadata"]["scenario_id"] = second["id"] = "scene-0002"
@@ -271,6 +283,7 @@ def damaged(**changes) -> dict:
         (damaged(metadata__ts=TIMES[::-1]), "not 12 rising numbers"),
         (damaged(metadata__ts=np.arange(STEPS) * 100_000.0), "which are no seconds"),
         (damaged(metadata__ts=["a"] * STEPS), "not made of numbers"),
+        (damaged(metadata__ts=1j * TIMES), "made of complex numbers"),
         (damaged(dynamic_map_states=3), "dynamic_map_states is no table"),
     ],
 )
@@ -284,7 +297,7 @@ def test_a_scene_that_cannot_be_used_is_one_sentence(tmp_path, scene, reason):
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("position", np.full((STEPS, 3), np.nan), "position is not finite"),
+        ("position", np.full((STEPS, 3), np.nan), "position is not finite, or huge"),
         ("position", np.zeros((STEPS + 1, 3)), "not 12 steps"),
         ("position", np.zeros(STEPS), "not x and y per step"),
         ("heading", np.linspace(0, 270, STEPS), "degrees, not radians"),
@@ -335,13 +348,40 @@ def test_odd_kinds_features_and_lights_are_said(tmp_path):
     assert result.notes["other_kinds"] == 1
     reasons = [problem.reason.removeprefix("scene waymo/w1, ") for problem in problems]
     assert reasons == [
-        "map feature 21: its polyline has a point that is not finite.",
+        "map feature 21: its polyline has a point that is not finite or 100,000 km away.",
         "map feature 22: its polyline has 1 distinct points, fewer than 2.",
         "map feature 23: its polygon is missing.",
         "1 map features of the unknown kind TELEPORTER are left out.",
         "traffic light 40: it controls the lane 40, which the map does not have.",
         "traffic light 41: it does not show 12 states, one a step.",
     ]
+
+
+ODD_VALUES = (
+    *(None, -1.5, "x", [], {}, 10**400, float("nan"), b"x", [[1, 2], [3]], [None], True),
+    *(np.zeros(0), np.zeros((STEPS, 0)), np.array(["a", "b"]), np.full((STEPS, 3), 1e300)),
+)
+
+
+def places(value: object, *, of: tuple = ()) -> list[tuple]:
+    """Every place in nested dicts, by its keys."""
+    if not isinstance(value, dict):
+        return []
+    inner = [place for key, part in value.items() for place in places(part, of=(*of, key))]
+    return [*((*of, key) for key in value), *inner]
+
+
+@pytest.mark.parametrize("make", [waymo_scene, nuscenes_scene])
+def test_no_odd_value_anywhere_raises_anything_but_a_refusal(tmp_path, make):
+    odd_values = itertools.cycle(ODD_VALUES)
+    for place in places(make()):
+        scene = make()
+        target = scene
+        for key in place[:-1]:
+            target = target[key]
+        target[place[-1]] = next(odd_values)
+        with contextlib.suppress(InputError):
+            read_scenario(written(tmp_path, scene))
 
 
 def test_one_bad_file_is_not_the_end(tmp_path):

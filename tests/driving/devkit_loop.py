@@ -4,7 +4,18 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import torch
 
+from data_prep.artifact import read_artifact
+from data_prep.scenes.nuplan import NuPlanSource
+from data_prep.scenes.prepare import SceneDestination, SceneRules, write_scenes
+from data_prep.scenes.tables import MAPS
+from driving.metrics.drivable_area import DrivableArea
+from driving.metrics.score import pdm_score
+from driving.scene_store import SceneStore
+from driving.simulation.frames import to_frame
+from driving.simulation.state import Motion
 from tests.data_prep.scenes.synthetic_nuplan import START_US, frame_token
 from tests.data_prep.scenes.synthetic_nuplan_map import LOCATION, TURN_RAD, on_road
 
@@ -116,3 +127,30 @@ def _vehicle():
 
 def _metric(module, name):
     return getattr(devkit(f"{METRICS}.{module}"), f"{name}Statistics")
+
+
+def our_scores(folder: Path, database: Path, maps: Path, history):
+    """Our PDMS's verdicts on the same drive in the same traffic, from the prepared log."""
+    write_scenes(NuPlanSource([database], maps), SceneRules(), SceneDestination(folder))
+    store = SceneStore.read(folder)
+    ego = store.scenes["ego_track_id"][0]
+    moment = {"scene_id": 0, "track_id": ego, "step": round(START_S * 10), "sample_id": 0}
+    rows = len(history.data)
+    world = store.world(pl.DataFrame([moment]), history_s=1.0, future_s=rows / 10 + 0.9)
+    egos = [sample.ego_state for sample in history.data]
+    origin = read_artifact(folder, kind="scenes").table(MAPS)
+    at = np.array([(ego.center.x, ego.center.y, ego.center.heading) for ego in egos])
+    at[:, :2] -= [origin["origin_x_m"][0], origin["origin_y_m"][0]]
+    poses = to_frame(torch.from_numpy(at)[None], world.start_poses).float()[None]
+    moves = [ego.dynamic_car_state for ego in egos]
+    along = [
+        [move.rear_axle_velocity_2d.x for move in moves],
+        [move.rear_axle_acceleration_2d.x for move in moves],
+        [ego.tire_steering_angle for ego in egos],
+        [move.tire_steering_rate for move in moves],
+    ]
+    motion = Motion(poses, *torch.tensor(along, dtype=torch.float32)[:, None, None])
+    area = DrivableArea.from_polygons(store.drivable_polygons())
+    scores = pdm_score(world, motion, area)
+    names = ("comfort", "drivable_area", "no_collision")
+    return {name: getattr(scores, name).item() for name in names}

@@ -38,7 +38,14 @@ from tests.data_prep.scenes.synthetic_nuplan_map import (
     placed,
     write_maps,
 )
-from tests.driving.devkit_loop import devkit_scores, drive, driven, mend_tracker, scenario
+from tests.driving.devkit_loop import (
+    devkit_scores,
+    drive,
+    driven,
+    mend_tracker,
+    our_scores,
+    scenario,
+)
 
 HAS_DEVKIT = importlib.util.find_spec("nuplan") is not None
 needs_devkit = pytest.mark.skipif(not HAS_DEVKIT, reason="nuplan-devkit is not installed")
@@ -232,6 +239,19 @@ class _Recorder(Planner):
         return Plans(poses, torch.zeros(1, 1))
 
 
+class _Blind(Planner):
+    """Wants a speed at once, on a circle, whatever is there."""
+
+    def __init__(self, turn_per_s, speed_mps):
+        self.turn_per_s, self.speed_mps = turn_per_s, speed_mps
+
+    def plan(self, scene, style, *, seed=0):
+        poses = _straight_plan(self.speed_mps)
+        poses[:, 2] = self.turn_per_s * 0.5 * np.arange(1, 9)
+        poses[:, 1] = self.speed_mps * self.turn_per_s * (0.5 * np.arange(1, 9)) ** 2 / 2
+        return Plans(torch.tensor(poses, dtype=torch.float32)[None, None], torch.zeros(1, 1))
+
+
 def test_a_driver_asks_for_a_style_and_plans_eight_seconds(maps):
     planner = _Recorder()
     driver = NuPlanDriver(planner, maps, style={"speed": -0.5, "time_gap": 1.0}, seed=7)
@@ -274,22 +294,42 @@ def test_without_the_devkit_the_error_says_how_to_get_it(maps):
         nuplan_planner(Idm(), maps)
 
 
-@needs_devkit
-def test_fifteen_seconds_in_the_devkits_own_closed_loop(maps, tmp_path, monkeypatch):
+def _in_devkit(maps, tmp_path, monkeypatch, planner, duration_s):
+    """How a planner drives, and what the devkit's metrics and ours say of it."""
     monkeypatch.setenv("NUPLAN_DATA_ROOT", str(tmp_path))
     monkeypatch.setenv("NUPLAN_MAPS_ROOT", str(maps))
     mend_tracker(monkeypatch)
-    case = scenario(write_database(tmp_path / f"{LOG}.db"), maps, duration_s=15.0)
-    history = drive(case, nuplan_planner(Idm(), maps))
-    rows = driven(history)
+    database = write_database(tmp_path / f"{LOG}.db")
+    case = scenario(database, maps, duration_s=duration_s)
+    history = drive(case, nuplan_planner(planner, maps))
+    ours = our_scores(tmp_path / "scenes", database, maps, history)
+    return driven(history), devkit_scores(case, history), ours
+
+
+@needs_devkit
+def test_fifteen_seconds_in_the_devkits_own_closed_loop(maps, tmp_path, monkeypatch):
+    rows, theirs, ours = _in_devkit(maps, tmp_path, monkeypatch, Idm(), 15.0)
     assert rows[-1, 0] == pytest.approx(14.9, abs=0.11)
     assert rows[0, 1] == pytest.approx(-95.0 + REAR_AXLE_TO_CENTRE_M, abs=1e-3)
     assert np.abs(rows[:, 2] + 1.75).max() < 0.3
     assert np.abs(rows[:, 3]).max() < 0.05
     assert 100.0 < rows[-1, 1] - rows[0, 1] < 15.0 * RIGHT_LIMIT_MPS
-    assert devkit_scores(case, history) == {
-        "comfort": 1.0, "drivable_area": 1.0, "no_collision": 1.0,
-    }  # fmt: skip
+    assert theirs == {"comfort": 1.0, "drivable_area": 1.0, "no_collision": 1.0}
+    assert ours == theirs
+
+
+@needs_devkit
+@pytest.mark.parametrize(
+    ("turn_per_s", "speed_mps", "bad"),
+    [(0.05, 10.0, "drivable_area"), (0.0, 22.0, "no_collision"), (0.0, 1.0, "comfort")],
+)
+def test_the_devkit_and_we_find_the_same_faults(
+    maps, tmp_path, monkeypatch, turn_per_s, speed_mps, bad
+):
+    planner = _Blind(turn_per_s, speed_mps)
+    _, theirs, ours = _in_devkit(maps, tmp_path, monkeypatch, planner, 5.0)
+    assert theirs[bad] == 0.0
+    assert ours == theirs
 
 
 def test_the_route_ahead_is_that_of_the_world(maps):

@@ -57,9 +57,7 @@ def on_cpu(batch_size: int, rounds: int) -> dict[str, object]:
     step = trainer(planner, batch)
     training = best_seconds(step, rounds, time.process_time)
     planner.eval()
-    single = best_seconds(
-        lambda: planner.plan(one.scene, one.style), 5 * rounds, time.process_time
-    )
+    single = best_seconds(lambda: planner.plan(one.scene, one.style), 5 * rounds, time.process_time)
     batched = best_seconds(lambda: planner.plan(many.scene, many.style), rounds, time.process_time)
     return {
         "device": "cpu, 1 thread",

@@ -7,8 +7,9 @@ import pytest
 
 from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
-from data_prep.scenes.prepare import SceneDestination, SceneRules, write_scenes
+from data_prep.scenes.prepare import write_scenes
 from data_prep.scenes.raw_scene import RawLight, RejectedInput
+from data_prep.scenes.scene_rules import SceneDestination, SceneRules
 from data_prep.scenes.tables import (
     DRIVER_STYLES,
     LIGHT_STATES,

@@ -1,4 +1,10 @@
-"""Simulated drivers: a continuous style, and what it tells SUMO."""
+"""Simulated drivers: a continuous style, and what it tells SUMO.
+
+Every dimension has an effect that can be measured where there is occasion for it: a driver who
+never stops shows neither acceleration nor jerk. The effect of jerk is that of starting off; in
+bends it is small beside that of braking. SUMO's `sigma`, `actionStepLength` and EIDM's `jerkmax`
+are left alone: the last changed nothing that could be measured.
+"""
 
 import math
 from collections.abc import Mapping

@@ -30,8 +30,8 @@ def heading_from_angle(
         In (-pi, pi].
 
     Example:
-        >>> heading_from_angle(np.array([0.0, 90.0])).round(3).tolist()
-        [1.571, 0.0]
+        >>> heading_from_angle(np.array([0.0, 135.0])).round(3).tolist()
+        [1.571, -0.785]
     """
     heading_rad = np.radians(90.0 - angle_deg)
     return -((-heading_rad + math.pi) % (2 * math.pi) - math.pi)
@@ -59,7 +59,7 @@ def smoothed(
     """A Gaussian mean over neighbouring states.
 
     Beyond its ends a series is continued by point reflection, so that a straight one stays as it
-    is everywhere.
+    is everywhere; of a series shorter than the kernel the kernel's ends are cut off.
 
     Args:
         values: One per state.

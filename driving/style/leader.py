@@ -22,6 +22,10 @@ STEADY_ACCELERATION_MPS2 = 0.75
 STEADY_SPEED_DIFFERENCE_MPS = 1.52
 SLOWEST_FOLLOWING_MPS = 2.0
 SLOWEST_CLOSING_MPS = 0.1
+FREE_GAP_S = 3.0
+FREE_ACCELERATION_MPS2 = 0.5
+FREE_LATERAL_MPS2 = 1.0
+SHORTEST_FREE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,28 @@ def steady_time_gap(
     gap_s = torch.where(counted, ahead.gap_m / speed_mps.clamp_min(SLOWEST_FOLLOWING_MPS), 0.0)
     number = counted.sum(-1)
     return gap_s.sum(-1) / number.clamp_min(1), number > 0
+
+
+def free_driving(
+    ahead: Leader,
+    speed_mps: Float[Tensor, "batch step"],
+    acceleration_mps2: Float[Tensor, "batch step"],
+    lateral_mps2: Float[Tensor, "batch step"],
+    *,
+    step_s: float,
+) -> Bool[Tensor, "batch step"]:
+    """Steps at which the ego drives at the speed it wants.
+
+    There nobody is ahead within 3 s, the ego is faster than 2 m/s, its acceleration is at most
+    0.5 m/s2 either way and its lateral acceleration at most 1 m/s2. A window with less than 1 s of
+    such steps has none.
+    """
+    alone = ~ahead.mask | (ahead.gap_m > FREE_GAP_S * speed_mps)
+    free = alone & (speed_mps > SLOWEST_FOLLOWING_MPS)
+    free = free & (acceleration_mps2.abs() <= FREE_ACCELERATION_MPS2)
+    free = free & (lateral_mps2.abs() <= FREE_LATERAL_MPS2)
+    enough = free.sum(-1, keepdim=True) * step_s >= SHORTEST_FREE_S
+    return free & enough
 
 
 def stretched(begins: Bool[Tensor, "batch start"], length: int) -> Bool[Tensor, "batch step"]:

@@ -198,6 +198,17 @@ def test_a_route_does_not_jump_from_lane_to_lane_in_a_crossing(maps):
     assert route == ("lane:1002", "connector:3001", "lane:1003")
 
 
+def test_a_route_does_not_depend_on_the_clock(maps):
+    # Ten metres on the left before the crossing, then the right lane: a lane change pays off.
+    lanes = maps.location(LOCATION).lanes
+    for spacing_m, repeats in ((2.0, 1), (0.05, 1), (2.0, 30)):
+        left = [(x, 1.75) for x in np.arange(-10.0, 0.0, spacing_m)]
+        right = [(x, -1.75) for x in np.arange(0.0, 60.0, spacing_m)]
+        driven = np.repeat(placed(left + right), repeats, axis=0)
+        route = route_lanes(lanes, ("2001", "4001", "2002"), driven)
+        assert route == ("lane:1002", "connector:3002", "lane:1004")
+
+
 def test_unknown_roadblocks_are_skipped(maps):
     lanes = maps.location(LOCATION).lanes
     driven = placed([(-100.0, -1.75)])

@@ -6,17 +6,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from driving.planner.planner import PLAN_STEPS
+from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS
 from driving.planner.road_ahead import RoadAhead
 from driving.planner.style_parameters import StyleParameters
-from driving.simulation.kinematics import STEP_S, STEPS_PER_PLAN_STEP
 
+STEPS_PER_PLAN_STEP = 2
+STEP_S = PLAN_STEP_S / STEPS_PER_PLAN_STEP
 STEPS = PLAN_STEPS * STEPS_PER_PLAN_STEP
 CORRIDOR_MARGIN_M = 0.2
 SETTLE_S = 2.5
 SETTLE_M = 6.0
 SETTLE_M_PER_M = 3.0
 SHORT_MARGIN_S = 1.0
+SLOWEST_APPROACH_MPS = 3.0
+TRACKING_SLACK_M = 0.5
+"""How much later than planned the tracker stops: its speed decays with the time it looks ahead."""
 EMERGENCY_JERK_MPS3 = 12.0
 
 
@@ -94,7 +98,7 @@ def lateral(road: RoadAhead, proposals: Proposals) -> Lateral:
 
 @dataclass(frozen=True)
 class Driven:
-    """How proposals drive, every 0.1 s.
+    """How proposals drive, every 0.25 s.
 
     Attributes:
         poses: Centres of the box, with the present.
@@ -115,12 +119,13 @@ class Driven:
 
 
 def drive(road: RoadAhead, proposals: Proposals) -> Driven:
-    """Every proposal driven for four seconds among others that keep their velocity.
+    """Every proposal driven for four seconds among others that keep their velocity or braking.
 
     The leader is, at every step, the nearest road user ahead whose box overlaps the corridor of
-    the proposal's own way, or will within the style's yielding margin; a red light is a leader that
-    stands where its lane begins, a yellow one if braking comfortably suffices. The acceleration
-    changes by no more than the style's jerk, unless more than comfortable braking is needed.
+    the proposal's own way, will within the style's yielding margin, or crosses when the ego would
+    be there or less than that margin later; a red light is a leader that stands where its lane
+    begins, a yellow one if braking comfortably suffices. The acceleration changes by no more than
+    the style's jerk, unless more than comfortable braking is needed.
     """
     way = lateral(road, proposals)
     others = _obstacles(road, proposals, way)
@@ -134,6 +139,7 @@ def drive(road: RoadAhead, proposals: Proposals) -> Driven:
     history = [(along, speed, acceleration)]
     for step in range(STEPS):
         gap, leader_mps = others.nearest(along, step)
+        gap = gap - TRACKING_SLACK_M
         desired = proposals.speed_share * _between(cap, along / road.path.spacing_m)
         wanted = follow.acceleration(speed, desired, gap, leader_mps)
         jerk = torch.where(wanted < -style.braking_mps2, EMERGENCY_JERK_MPS3, style.jerk_mps3)
@@ -183,7 +189,7 @@ class _Obstacles:
 
     rear_m: Float[Tensor, "batch one agent step"]
     centre_m: Float[Tensor, "batch one agent step"]
-    along_mps: Float[Tensor, "batch one agent"]
+    along_mps: Float[Tensor, "batch one agent step"]
     blocks: Bool[Tensor, "batch candidate agent step"]
     stop_m: Float[Tensor, "batch candidate"]
     front_m: Float[Tensor, "batch one"]
@@ -199,33 +205,64 @@ class _Obstacles:
         gaps = self.rear_m[..., step] - (along_m + self.front_m)[..., None]
         gaps = torch.where(self.blocks[..., step] & ahead, gaps, torch.inf)
         gap, leader = gaps.min(-1)
-        speeds = self.along_mps.expand(*gap.shape, -1).gather(-1, leader[..., None])[..., 0]
+        speeds = (
+            self.along_mps[..., step].expand(*gap.shape, -1).gather(-1, leader[..., None])[..., 0]
+        )
         return torch.minimum(gap, stop), torch.where(gap < stop, speeds, 0.0)
 
 
 def _obstacles(road: RoadAhead, proposals: Proposals, way: Lateral) -> _Obstacles:
     others = road.neighbours
     time_s = torch.arange(STEPS, device=road.speed_mps.device) * STEP_S
-    centre = others.along_m[..., None] + others.along_mps[..., None] * time_s
+    braking = others.braking_mps2[..., None]
+    until_s = torch.minimum(
+        time_s, others.along_mps[..., None].clamp_min(0) / braking.clamp_min(1e-3)
+    )
+    until_s = torch.where(braking > 0, until_s, time_s)
+    along_mps = others.along_mps[..., None] - braking * until_s
+    centre = others.along_m[..., None] + (others.along_mps[..., None] + along_mps) / 2 * until_s
     left = others.left_m[..., None] + others.left_mps[..., None] * time_s
     corridor, _ = way.at(centre[:, None].expand(-1, way.start_m.shape[1], -1, -1))
     apart = left[:, None] - corridor
-    margin_s = proposals.style.yielding_margin_s.expand(way.start_m.shape)[..., None]
+    style_s = proposals.style.yielding_margin_s.expand(way.start_m.shape)[..., None]
     parallel = others.is_parallel[:, None]
-    margin_s = torch.where(parallel, margin_s.clamp_max(SHORT_MARGIN_S), margin_s)
+    margin_s = torch.where(parallel, style_s.clamp_max(SHORT_MARGIN_S), style_s)
     later = apart + (others.left_mps[:, None] * margin_s)[..., None]
     nearest = torch.where(apart * later < 0, 0.0, torch.minimum(apart.abs(), later.abs()))
-    reach = others.half_width_m + road.size_m[:, 1:] / 2 + CORRIDOR_MARGIN_M
+    reach = (others.half_width_m + road.size_m[:, 1:] / 2 + CORRIDOR_MARGIN_M)[:, None, :, None]
+    conflicts = _conflicts(road, centre, apart.abs() < reach, style_s) & ~parallel[..., None]
     counts = others.mask & (others.along_m > 0)
     front = road.size_m[:, :1] / 2
     return _Obstacles(
         rear_m=(centre - others.half_length_m[..., None])[:, None],
         centre_m=centre[:, None],
-        along_mps=others.along_mps[:, None],
-        blocks=(nearest < reach[:, None, :, None]) & counts[:, None, :, None],
+        along_mps=along_mps[:, None],
+        blocks=((nearest < reach) | conflicts) & counts[:, None, :, None],
         stop_m=_stop_m(road, proposals.style, front).expand(way.start_m.shape),
         front_m=front,
     )
+
+
+def _conflicts(
+    road: RoadAhead,
+    centre_m: Float[Tensor, "batch agent step"],
+    inside: Bool[Tensor, "batch candidate agent step"],
+    margin_s: Float[Tensor, "batch candidate one"],
+) -> Bool[Tensor, "batch candidate agent step"]:
+    """Who would be met by an ego of constant speed: until they have left the corridor.
+
+    Somebody inside the corridor is met unless the ego has cleared that place by the margin
+    earlier, or reaches it only after they have left.
+    """
+    others = road.neighbours
+    time_s = torch.arange(STEPS, device=centre_m.device) * STEP_S
+    speed_mps = road.speed_mps.clamp_min(SLOWEST_APPROACH_MPS)[:, None, None]
+    half_m = (others.half_length_m + road.size_m[:, :1] / 2)[..., None]
+    arrives_s = ((centre_m - half_m) / speed_mps)[:, None]
+    clears_s = ((centre_m + half_m) / speed_mps)[:, None] + margin_s[..., None]
+    met = (inside & (arrives_s <= time_s) & (time_s <= clears_s)).any(-1, keepdim=True)
+    still_comes = inside.flip(-1).int().cummax(-1).values.flip(-1).bool()
+    return met & still_comes
 
 
 def _stop_m(

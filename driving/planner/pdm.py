@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from driving.planner.follow import STEPS, Driven, Proposals, drive
+from driving.planner.follow import Driven, Proposals, drive
 from driving.planner.lane_change import (
     Lines,
     keeps_the_road,
@@ -14,12 +14,18 @@ from driving.planner.lane_change import (
     lines_beside,
     may_change,
 )
-from driving.planner.planner import Planner, PlannerInput, Plans, StyleCondition
+from driving.planner.planner import (
+    PLAN_STEP_S,
+    PLAN_STEPS,
+    Planner,
+    PlannerInput,
+    Plans,
+    StyleCondition,
+)
 from driving.planner.proposal_score import judge
 from driving.planner.road_ahead import RoadAhead, road_ahead
 from driving.planner.style_parameters import StyleParameters, style_parameters
 from driving.simulation.kinematics import (
-    STEP_S,
     STEPS_PER_PLAN_STEP,
     plan_to_reference,
     present_motion,
@@ -95,7 +101,7 @@ def _worth_it(
 ) -> Bool[Tensor, "batch candidate"]:
     """Where a lane change gains enough over staying, by the mean acceleration over the plan."""
     along = driven.along_m[..., -1]
-    gain = (along - along[:, :1]) * 2 / (STEPS * STEP_S) ** 2
+    gain = (along - along[:, :1]) * 2 / (PLAN_STEPS * PLAN_STEP_S) ** 2
     return may_change(road, style, proposals.offset_m, gain)
 
 
@@ -106,7 +112,7 @@ def _tracked(scene: PlannerInput, driven: Driven) -> Motion:
     now = present_motion(scene.ego_history[:, span], scene.ego_history_mask[:, span], length_m)
     now = Motion(*(getattr(now, name)[:, None] for name in Motion.__dataclass_fields__))
     reference = plan_to_reference(driven.plan, length_m[:, None])
-    return track(now, reference, length_m[:, None], steps=STEPS)
+    return track(now, reference, length_m[:, None])
 
 
 def teach(

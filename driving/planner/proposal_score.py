@@ -12,8 +12,9 @@ from driving.simulation.kinematics import STEP_S, WHEELBASE_PER_LENGTH
 from driving.simulation.state import Motion
 from driving.world import AGENT_STATIC
 
-STRIDE = 2
+STRIDE = 4
 STANDING_MPS = 0.05
+SLOWEST_RATE_MPS = 1e-3
 JERK_STEPS = 5
 SHORT_PROGRESS_M = 5.0
 
@@ -65,47 +66,45 @@ def judge(scene: PlannerInput, motion: Motion, style: StyleParameters, along_m: 
 def time_to_collision(scene: PlannerInput, motion: Motion) -> Float[Tensor, "batch candidate"]:
     """The least time to collision over a motion, `inf` if nobody is ever met.
 
-    Every 0.2 s both boxes go on straight at their velocity: they meet from when their shadows on
+    Every 0.4 s both boxes go on straight at their velocity: they meet from when their shadows on
     all four axes of the boxes overlap. Exact for boxes that do not turn, and without a grid. Who
     is behind the ego's rear bumper does not count, nor does anything while the ego stands.
     """
     ego = motion.poses[:, :, ::STRIDE, None]
-    time_s = torch.arange(ego.shape[2], device=ego.device) * (STRIDE * STEP_S)
+    time_s = torch.arange(ego.shape[2], device=ego.device)[:, None] * (STRIDE * STEP_S)
     now = scene.agents[:, None, None, :, -1]
-    moves = (scene.agent_kinds != AGENT_STATIC)[:, None, None, :, None]
-    velocity = torch.where(moves, now[..., 3:], 0.0)
-    centre = now[..., :2] + velocity * time_s[:, None, None]
+    moves = (scene.agent_kinds != AGENT_STATIC)[:, None, None]
     speed = motion.speed_mps[:, :, ::STRIDE, None]
-    heading = ego[..., 2]
-    own = torch.stack((heading.cos(), heading.sin()), -1)
-    apart, closing = centre - ego[..., :2], velocity - speed[..., None] * own
-    other = torch.stack((now[..., 2].cos(), now[..., 2].sin()), -1).expand_as(apart)
+    own = (ego[..., 2].cos(), ego[..., 2].sin())
+    other = (now[..., 2].cos(), now[..., 2].sin())
+    apart, closing = [], []
+    for axis in (0, 1):
+        velocity = now[..., 3 + axis] * moves
+        apart.append(now[..., axis] + velocity * time_s - ego[..., axis])
+        closing.append(velocity - speed * own[axis])
     half_own = scene.ego_size_m[:, None, None, None] / 2
     half_other = scene.agent_sizes_m[:, None, None] / 2
-    cosine = (own * other).sum(-1).abs()
-    sine = (own[..., 0] * other[..., 1] - own[..., 1] * other[..., 0]).abs()
+    cosine = (own[0] * other[0] + own[1] * other[1]).abs()
+    sine = (own[0] * other[1] - own[1] * other[0]).abs()
     enter, leave = torch.zeros_like(cosine), torch.full_like(cosine, torch.inf)
     for axis, first, second in ((own, half_own, half_other), (other, half_other, half_own)):
-        across = torch.stack((-axis[..., 1], axis[..., 0]), -1)
         length = first[..., 0] + second[..., 0] * cosine + second[..., 1] * sine
         width = first[..., 1] + second[..., 0] * sine + second[..., 1] * cosine
-        for direction, reach in ((axis, length), (across, width)):
-            start, end = _overlap(apart, closing, direction, reach)
-            enter, leave = torch.maximum(enter, start), torch.minimum(leave, end)
-    ahead = (apart * own).sum(-1) > -half_own[..., 0]
+        for direction, reach in ((axis, length), ((-axis[1], axis[0]), width)):
+            distance = apart[0] * direction[0] + apart[1] * direction[1]
+            rate = closing[0] * direction[0] + closing[1] * direction[1]
+            middle, half = _overlap(distance, rate, reach)
+            enter, leave = torch.maximum(enter, middle - half), torch.minimum(leave, middle + half)
+    ahead = apart[0] * own[0] + apart[1] * own[1] > -half_own[..., 0]
     counts = scene.agent_mask[:, None, None, :, -1] & ahead & (speed > STANDING_MPS)
     meets = torch.where(counts & (enter <= leave), enter, torch.inf)
     return torch.nn.functional.pad(meets, (0, 1), value=torch.inf).amin((2, 3))
 
 
-def _overlap(
-    apart: Tensor, closing: Tensor, direction: Tensor, reach: Tensor
-) -> tuple[Tensor, Tensor]:
-    """From when until when two shadows on a direction overlap."""
-    distance, speed = (apart * direction).sum(-1), (closing * direction).sum(-1)
-    speed = torch.where(speed.abs() < 1e-4, 1e-4, speed)
-    first, second = (-reach - distance) / speed, (reach - distance) / speed
-    return torch.minimum(first, second), torch.maximum(first, second)
+def _overlap(distance: Tensor, rate: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+    """Middle and half of the time during which two shadows on a direction overlap."""
+    inverse = 1 / torch.where(rate.abs() < SLOWEST_RATE_MPS, SLOWEST_RATE_MPS, rate)
+    return -distance * inverse, (reach * inverse).abs()
 
 
 def _comfortable(

@@ -10,7 +10,7 @@ from torch import Tensor
 from driving.planner.planner import PlannerInput
 from driving.planner.style_parameters import StyleParameters
 from driving.simulation.frames import wrapped
-from driving.simulation.kinematics import STEPS_PER_PLAN_STEP, present_motion
+from driving.simulation.kinematics import STEP_S, STEPS_PER_PLAN_STEP, present_motion
 from driving.simulation.path import Path, path_of, path_through
 from driving.world import AGENT_STATIC, AGENT_VEHICLE, LIGHT_RED, LIGHT_YELLOW
 
@@ -20,6 +20,7 @@ FALLBACK_SPEED_MPS = 15.0
 SHARPEST_CURVATURE_PER_M = 0.2
 PASSED_LINE_M = 1.0
 PARALLEL_RAD = 0.35
+HARDEST_LEADER_MPS2 = 6.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Neighbours:
         left_m: Distance of the centre from the path, positive on the left.
         along_mps: Velocity along the path.
         left_mps: Velocity to the left of it.
+        braking_mps2: By how much vehicles that go the way of the path have slowed over the last
+            half second, at most 6; 0 for all others and for those who do not slow.
         half_length_m: Half the box's extent along the path.
         half_width_m: Half its extent across.
         mask: Who is there.
@@ -41,6 +44,7 @@ class Neighbours:
     left_m: Float[Tensor, "batch agent"]
     along_mps: Float[Tensor, "batch agent"]
     left_mps: Float[Tensor, "batch agent"]
+    braking_mps2: Float[Tensor, "batch agent"]
     half_length_m: Float[Tensor, "batch agent"]
     half_width_m: Float[Tensor, "batch agent"]
     mask: Bool[Tensor, "batch agent"]
@@ -163,6 +167,7 @@ def _neighbours(scene: PlannerInput, path: Path) -> Neighbours:
     across, ahead = turned.sin().abs(), turned.cos().abs()
     length, width = scene.agent_sizes_m[..., 0], scene.agent_sizes_m[..., 1]
     still = scene.agent_kinds == AGENT_STATIC
+    parallel = (turned.abs() < PARALLEL_RAD) & (scene.agent_kinds == AGENT_VEHICLE)
     return Neighbours(
         along_m=beside.along_m,
         left_m=beside.left_m,
@@ -171,8 +176,20 @@ def _neighbours(scene: PlannerInput, path: Path) -> Neighbours:
         half_length_m=(length * ahead + width * across) / 2,
         half_width_m=(length * across + width * ahead) / 2,
         mask=scene.agent_mask[:, :, -1],
-        is_parallel=(turned.abs() < PARALLEL_RAD) & (scene.agent_kinds == AGENT_VEHICLE),
+        braking_mps2=torch.where(parallel, _braking(scene), 0.0),
+        is_parallel=parallel,
     )
+
+
+def _braking(scene: PlannerInput) -> Float[Tensor, "batch agent"]:
+    """Loss of speed over the last half second, where it was seen."""
+    span = min(STEPS_PER_PLAN_STEP, scene.agents.shape[2] - 1)
+    if span == 0:
+        return torch.zeros_like(scene.agents[:, :, 0, 0])
+    speed = scene.agents[:, :, (-1 - span, -1), 3:].norm(dim=-1)
+    seen = scene.agent_mask[:, :, (-1 - span, -1)].all(-1)
+    lost = (speed[..., 0] - speed[..., 1]) / (span * STEP_S)
+    return torch.where(seen, lost, 0.0).clamp(0, HARDEST_LEADER_MPS2)
 
 
 def _limits(

@@ -5,7 +5,7 @@ axle, so it is moved there and back inside this file.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
@@ -155,7 +155,7 @@ def track(
     shape = length_m.shape
     centre = initial.poses[..., -1, :].expand(*shape, 3)
     now = _Vehicle(
-        ahead_by(centre, -REAR_AXLE_PER_LENGTH * length_m),
+        *ahead_by(centre, -REAR_AXLE_PER_LENGTH * length_m).unbind(-1),
         initial.speed_mps[..., -1].expand(shape),
         initial.acceleration_mps2[..., -1].expand(shape),
         initial.steering_rad[..., -1].expand(shape),
@@ -167,21 +167,21 @@ def track(
         commands = _commands(now, _ahead(reference, step), wheelbase_m)
         now = _driven(now, commands, wheelbase_m)
         driven.append(now)
-    poses = torch.stack([vehicle.rear for vehicle in driven], -2)
-    return Motion(
-        ahead_by(poses, REAR_AXLE_PER_LENGTH * length_m[..., None]),
-        torch.stack([vehicle.speed_mps for vehicle in driven], -1),
-        torch.stack([vehicle.acceleration_mps2 for vehicle in driven], -1),
-        torch.stack([vehicle.steering_rad for vehicle in driven], -1),
-        torch.stack([vehicle.steering_rate_radps for vehicle in driven], -1),
+    x, y, heading, *others = (
+        torch.stack([getattr(vehicle, field.name) for vehicle in driven], -1)
+        for field in fields(_Vehicle)
     )
+    rear = torch.stack((x, y, heading), -1)
+    return Motion(ahead_by(rear, REAR_AXLE_PER_LENGTH * length_m[..., None]), *others)
 
 
 @dataclass(frozen=True)
 class _Vehicle:
     """The bicycle at one moment, by its rear axle."""
 
-    rear: Float[Tensor, "*batch 3"]
+    x_m: Float[Tensor, "*batch"]
+    y_m: Float[Tensor, "*batch"]
+    heading_rad: Float[Tensor, "*batch"]
     speed_mps: Float[Tensor, "*batch"]
     acceleration_mps2: Float[Tensor, "*batch"]
     steering_rad: Float[Tensor, "*batch"]
@@ -239,10 +239,9 @@ def _steering_rate(
     count = torch.arange(LOOKAHEAD, device=wheelbase_m.device, dtype=wheelbase_m.dtype)
     speed_mps = now.speed_mps[..., None] + acceleration_mps2[..., None] * (count * STEP_S)
     moved_m = speed_mps * STEP_S
-    offset = now.rear - ahead.pose
-    sine, cosine = ahead.pose[..., 2].sin(), ahead.pose[..., 2].cos()
-    lateral_m = offset[..., 1] * cosine - offset[..., 0] * sine
-    heading_rad = wrapped(offset[..., 2])
+    x_m, y_m, direction_rad = ahead.pose.unbind(-1)
+    lateral_m = (now.y_m - y_m) * direction_rad.cos() - (now.x_m - x_m) * direction_rad.sin()
+    heading_rad = wrapped(now.heading_rad - direction_rad)
     steered = now.steering_rad / wheelbase_m
     turned = moved_m * (steered[..., None] - ahead.curvatures_per_m)
     before = turned.cumsum(-1) - turned  # what has been turned before each step
@@ -269,11 +268,11 @@ def _driven(
     acceleration = now.acceleration_mps2 + follow * (acceleration - now.acceleration_mps2)
     rate = rate * STEP_S / (STEP_S + STEERING_LAG_S)
     moved_m = now.speed_mps * STEP_S
-    turned_rad = moved_m * now.steering_rad.tan() / wheelbase_m
-    rear = ahead_by(now.rear, moved_m)
     steering = (now.steering_rad + rate * STEP_S).clamp(-MAX_STEERING_RAD, MAX_STEERING_RAD)
     return _Vehicle(
-        torch.cat((rear[..., :2], (rear[..., 2] + turned_rad)[..., None]), -1),
+        now.x_m + moved_m * now.heading_rad.cos(),
+        now.y_m + moved_m * now.heading_rad.sin(),
+        now.heading_rad + moved_m * now.steering_rad.tan() / wheelbase_m,
         now.speed_mps + acceleration * STEP_S,
         acceleration,
         steering,

@@ -1,13 +1,16 @@
 """Every planner obeys the laws of the slot; planners are found by walking the folder."""
 
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 import driving.planner
+from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.planner import PLAN_STEPS, Planner, PlannerInput, Plans, StyleCondition
+from tests.driving import planner_fixtures
 from tests.driving.small_worlds import (
     STYLES,
     behind_leader,
@@ -24,7 +27,7 @@ from tests.driving.small_worlds import (
 from tests.test_slots import variants
 
 PLANNERS = variants(driving.planner, Planner)
-SMALL = {}
+SMALL = {"DiffusionPlanner": partial(DiffusionPlanner, **planner_fixtures.SMALL)}
 """How planners that need more than defaults are built small: name to a function of nothing."""
 
 AGENT_FIELDS = ("agents", "agent_mask", "agent_sizes_m", "agent_kinds")

@@ -209,6 +209,17 @@ def test_equal_values_are_compared_by_the_noise_floor():
     assert found[0, PLACE["mean_speed_mps"]] == pytest.approx(2.0)  # the floor is 0.5 m/s
 
 
+def test_who_never_had_to_brake_is_not_compared():
+    place = PLACE["peak_braking_mps2"]
+    values, mask = column_of("peak_braking_mps2", [0.1] * 200 + [2.0] * 60)
+    scale = StyleScale.fit(values, mask, [FREE] * 260)
+    assert scale.spreads["all"]["peak_braking_mps2"].median == 2.0
+    assert scale.spreads["all"]["peak_braking_mps2"].samples == 60
+    found, known = scale.apply(*column_of("peak_braking_mps2", [0.5, 2.2]), [FREE] * 2)
+    assert known[:, place].tolist() == [False, True]
+    assert found[:, place].tolist() == pytest.approx([0.0, 1.0], rel=1e-5)
+
+
 def test_ratios_of_time_gaps_matter():
     gaps = np.exp(np.linspace(-1.0, 1.0, 101)).tolist()
     scale = StyleScale.fit(*column_of("time_gap_s", gaps), [FREE] * 101)
@@ -261,6 +272,8 @@ def test_every_dimension_is_read_from_known_measures():
 
 
 def test_a_style_vector_by_hand():
+    style, there = deviating(free_speed_mps=1.0, free_speed_to_limit=3.0, mean_speed_mps=-4.0)
+    assert style[STYLE_DIMENSIONS.index("speed")] == pytest.approx(np.tanh(1.0))
     style, there = deviating(mean_speed_mps=1.0, speed_to_limit=3.0, rear_gap_m=2.0)
     speed, change = (STYLE_DIMENSIONS.index(n) for n in ("speed", "lane_change_assertiveness"))
     assert style[speed] == pytest.approx(np.tanh(1.0))  # mean deviation 2, halved
@@ -280,7 +293,7 @@ def test_a_driver_who_stands_has_no_style():
 
 def test_lateral_acceleration_needs_a_bend():
     place = STYLE_DIMENSIONS.index("lateral_acceleration")
-    for turn, expected in ((0.05, False), (0.4, True)):
+    for turn, expected in ((0.2, False), (0.4, True)):
         values, mask = measured(heading_change_rad=turn, peak_lateral_acceleration_mps2=1.0)
         assert style_vector(values, mask, values, mask)[1][0, place] == expected
 

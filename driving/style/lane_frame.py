@@ -78,8 +78,12 @@ def point_to_segment(
     end_m: Float[Tensor, "batch segment 2"],
 ) -> tuple[Float[Tensor, "batch step segment"], Float[Tensor, "batch step segment 2"]]:
     """Distance of every point to every segment, and the nearest place on it."""
-    along = (end_m - start_m)[:, None]
-    length2 = along.square().sum(-1).clamp_min(1e-12)
-    share = ((points_m[:, :, None] - start_m[:, None]) * along).sum(-1) / length2
-    foot = start_m[:, None] + share.clamp(0.0, 1.0)[..., None] * along
-    return (points_m[:, :, None] - foot).norm(dim=-1), foot
+    start_x, start_y = start_m[:, None, :, 0], start_m[:, None, :, 1]
+    along_x, along_y = (end_m - start_m)[:, None].unbind(-1)
+    x, y = points_m[:, :, None, 0], points_m[:, :, None, 1]
+    length2 = (along_x.square() + along_y.square()).clamp_min(1e-12)
+    share = ((x - start_x) * along_x + (y - start_y) * along_y) / length2
+    share = share.clamp_(0.0, 1.0)
+    foot_x, foot_y = start_x + share * along_x, start_y + share * along_y
+    distance = torch.hypot(x - foot_x, y - foot_y)
+    return distance, torch.stack([foot_x, foot_y], -1)

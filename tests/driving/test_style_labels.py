@@ -355,7 +355,7 @@ def test_labels_say_which_rule_fired():
         "smallest_time_to_collision_s 0.80 is below 1",
     )
     assert one_label(-0.6, smallest_time_to_collision_s=1.2)[0] == "conservative"
-    assert one_label(0.0, peak_braking_mps2=5.5)[0] == "aggressive"
+    assert one_label(0.0, speed_to_limit=1.4)[0] == "aggressive"
 
 
 def test_the_default_shares_are_those_of_the_percentiles():

@@ -49,7 +49,7 @@ def surroundings(
     row = np.arange(len(line))[:, None]
     areas = np.where(there, facts.line_areas[row, line], 0)
     classes = np.where(there, facts.line_road_classes[row, line], ROAD_CLASSES.index("unknown"))
-    signals = (there & facts.line_has_signal[row, line]).any(1)
+    signals: np.ndarray = np.logical_and(there, facts.line_has_signal[row, line]).max(1)
     way = torch.cat([poses[:, ::WAY_STRIDE, :2], last[:, None, :2], ahead[:, None, :2]], 1)
     crosses = crosses_crosswalk(world, way).numpy()
     driven = poses[..., :2].diff(dim=1).norm(dim=-1).sum(-1).numpy()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES
-from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS
+from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS, StyleLabel
 from driving.line_facts import LineFacts
 from driving.style.fuse import fuse
 from driving.style.label import Cut, aggressiveness, fit_cuts, labels
@@ -75,7 +75,9 @@ def test_all_types_can_be_reached():
     for areas in itertools.product(("none", "intersection", "roundabout", "parking"), repeat=3):
         for flags in itertools.product((False, True), repeat=5):
             for road in ROAD_CLASSES:
-                facts = Surroundings(road, areas, flags[0], flags[1], 5.0, *flags[2:])
+                facts = Surroundings(
+                    road, (areas[0], areas[1], areas[2]), flags[0], flags[1], 5.0, *flags[2:]
+                )
                 reached.add(scenario_type(facts)[0])
     reached.add(scenario_type(Surroundings())[0])
     assert reached == set(SCENARIO_TYPES)
@@ -353,7 +355,7 @@ def test_labels_say_which_rule_fired():
         "smallest_time_to_collision_s 0.80 is below 1",
     )
     assert one_label(-0.6, smallest_time_to_collision_s=1.2)[0] == "conservative"
-    assert one_label(0.0, peak_braking_mps2=5.5)[0] == "aggressive"
+    assert one_label(0.0, speed_to_limit=1.4)[0] == "aggressive"
 
 
 def test_the_default_shares_are_those_of_the_percentiles():
@@ -417,7 +419,7 @@ def test_bounds_hold_on_their_side():
 
 
 def test_fusion_is_the_table_of_the_paper():
-    expected = {
+    expected: dict[tuple[StyleLabel, StyleLabel], tuple[str, bool]] = {
         ("aggressive", "aggressive"): ("aggressive", False),
         ("aggressive", "normal"): ("aggressive", True),
         ("aggressive", "conservative"): ("aggressive", True),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import InputError
-from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS
+from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS, StyleLabel
 from driving.style.describe import Neighbours, SceneText, describe
 from driving.style.measures import MEASURES, PLACE
 from driving.style.reader import HeuristicExtractor, check_reader, judge, language_reader
@@ -36,12 +36,11 @@ def scene(location: str = "Main St", **given: float) -> SceneText:
 PLAIN = scene(mean_speed_mps=12.34, peak_speed_mps=14.0, speed_to_limit=0.89, time_gap_s=0.92)
 
 
-def embedded(text: SceneText, label: str = "normal", **values: float) -> HeuristicExtractor:
+def embedded(text: SceneText, label: StyleLabel = "normal", **values: float) -> HeuristicExtractor:
     style = np.zeros(8, dtype=np.float32)
     for name, value in values.items():
         style[STYLE_DIMENSIONS.index(name)] = value
-    (chosen,) = [name for name in STYLE_LABELS if name == label]
-    return HeuristicExtractor({7: text}, {7: (style, style != 0)}, {7: chosen})
+    return HeuristicExtractor({7: text}, {7: (style, style != 0)}, {7: label})
 
 
 def answer(overall: str, *opinions: tuple[str, str, str]) -> Reply:
@@ -71,7 +70,7 @@ def test_a_scene_in_words():
 
 
 def test_every_dimension_has_its_sentence():
-    whole = scene(**{measure.name: 1.0 for measure in MEASURES})
+    whole = scene(location="Main St", **{measure.name: 1.0 for measure in MEASURES})
     assert tuple(whole.spans) == STYLE_DIMENSIONS
     assert "goes first" in whole.text
     assert "goes second" in scene(post_encroachment_s=1.0, went_first=0.0).text
@@ -165,8 +164,8 @@ def test_an_invalid_answer_is_asked_for_again_and_then_read_by_the_rules(
 def test_a_second_run_asks_nothing(tmp_path: Path):
     script = answer("conservative")
     with scripted_server(lambda number, body: script) as server:
-        for _ in range(2):
-            found = judge(chat(server.url, embedded(PLAIN), tmp_path), {7: PLAIN})[7]
+        judge(chat(server.url, embedded(PLAIN), tmp_path), {7: PLAIN})
+        found = judge(chat(server.url, embedded(PLAIN), tmp_path), {7: PLAIN})[7]
     assert len(server.bodies) == 1
     assert found.label == "conservative"
 

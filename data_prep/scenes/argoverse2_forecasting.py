@@ -78,7 +78,7 @@ def _track(key: str, rows: pl.DataFrame) -> RawTrack:
         time_s=steps * STEP_S,
         x_m=rows["position_x"].to_numpy(),
         y_m=rows["position_y"].to_numpy(),
-        heading_rad=heading,
+        heading_rad=np.pi - (np.pi - heading) % (2 * np.pi),
         velocity_mps=rows.select("velocity_x", "velocity_y").to_numpy(),
     )
 

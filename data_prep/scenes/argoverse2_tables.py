@@ -41,7 +41,8 @@ def read_columns(
             *(pl.col(name).cast(pl.Int64) for name in integers),
         )
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"{file.name} has a column of another type: {error}.") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file.name} has a column of another type: {reason}.") from error
     for name in table.columns:
         column = table[name]
         bad_count = column.null_count()

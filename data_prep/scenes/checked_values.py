@@ -1,8 +1,12 @@
 """Values of a foreign file, checked for their form before they are used."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from data_prep.errors import InputError
+
+FARTHEST_M = 1e8
 
 
 def mapping(value: object, what: str) -> dict:
@@ -21,8 +25,22 @@ def mapping(value: object, what: str) -> dict:
 
 
 def text(value: object) -> str:
-    """The value as text that can be written as UTF-8."""
-    return str(value).encode("utf-8", "replace").decode()
+    """The value as one line of text that can be written as UTF-8."""
+    return " ".join(str(value).encode("utf-8", "replace").decode().split())
+
+
+def word(table: Mapping, name: str) -> str | None:
+    """What a table says under a name, if it is a word or a count; None otherwise."""
+    value = table.get(name)
+    is_word = isinstance(value, (str, int, np.integer)) and not isinstance(value, bool)
+    return (text(value) or None) if is_word else None
+
+
+def entries(value: object) -> list:
+    """The entries of a list, tuple or array; none of anything else."""
+    if isinstance(value, np.ndarray):
+        value = value.reshape(-1).tolist()
+    return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def numbers(value: object, what: str, *, dimensions: int | None = None) -> np.ndarray:
@@ -39,9 +57,12 @@ def numbers(value: object, what: str, *, dimensions: int | None = None) -> np.nd
     if value is None:
         raise InputError(f"{what} is missing.")
     try:
-        array = np.asarray(value, dtype=np.float64)
+        raw = np.asarray(value)
+        array = raw.astype(np.float64) if raw.dtype.kind != "c" else None
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{what} is not made of numbers.") from error
+    if array is None:
+        raise InputError(f"{what} is made of complex numbers.")
     if dimensions is not None and array.ndim != dimensions:
         raise InputError(f"{what} has the shape {array.shape}, not {dimensions} axes.")
     return array
@@ -65,8 +86,8 @@ def points(value: object, what: str, *, at_least: int) -> np.ndarray:
     if array.shape[1] < 2:
         raise InputError(f"{what} has the shape {array.shape}, not two coordinates a point.")
     array = array[:, :2]
-    if not np.isfinite(array).all():
-        raise InputError(f"{what} has a point that is not finite.")
+    if not (np.abs(array) <= FARTHEST_M).all():  # not so of a NaN either
+        raise InputError(f"{what} has a point that is not finite or 100,000 km away.")
     moved = np.ones(len(array), dtype=bool)
     moved[1:] = (np.diff(array, axis=0) != 0).any(axis=1)
     array = array[moved]

@@ -57,7 +57,7 @@ def join(*, scenes: Sequence[Path], out: Path, overwrite: bool, threads: int | N
     """Join artifacts of scenes into one."""
     _set_threads(threads)
     from data_prep.scenes.join import join_scenes
-    from data_prep.scenes.prepare import SceneDestination
+    from data_prep.scenes.scene_rules import SceneDestination
 
     shown = {"scenes": [folder.name for folder in scenes]}
     join_scenes(scenes, SceneDestination(out, overwrite, "data-prep join", shown))
@@ -79,7 +79,8 @@ def _write(
     _set_threads(options["threads"])
     module = importlib.import_module(f"data_prep.scenes.{command.replace('-', '_')}")
     from data_prep.artifact import file_sha256
-    from data_prep.scenes.prepare import SceneDestination, SceneRules, write_scenes
+    from data_prep.scenes.prepare import write_scenes
+    from data_prep.scenes.scene_rules import SceneDestination, SceneRules
 
     validation, test = options["split_fractions"]
     rules = SceneRules(

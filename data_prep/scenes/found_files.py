@@ -34,8 +34,8 @@ def found_files(
             found.setdefault(path.resolve(), path)
             continue
         root = path.resolve()
-        for file in sorted(path.rglob("*")):
-            if not (matches(file) and file.is_file()):
+        for file in sorted(file for file in path.rglob("*") if matches(file)):
+            if not file.is_file():
                 continue
             if file.resolve().is_relative_to(root):
                 found.setdefault(file.resolve(), file)

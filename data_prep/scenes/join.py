@@ -9,7 +9,8 @@ import polars as pl
 
 from data_prep.artifact import Artifact, ArtifactWriter, create_artifact, read_artifact
 from data_prep.errors import InputError
-from data_prep.scenes.prepare import ALWAYS, KIND, OPTIONAL, SceneDestination, write_rows
+from data_prep.scenes.prepare import ALWAYS, KIND, OPTIONAL, write_rows
+from data_prep.scenes.scene_rules import SceneDestination
 from data_prep.scenes.tables import DRIVER_STYLES, MAP_LINES, MAPS, SCENES
 from data_prep.schema import REJECTED, TableSchema
 

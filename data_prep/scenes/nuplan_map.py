@@ -1,7 +1,7 @@
 """nuPlan's maps, which OpenScene and NAVSIM share, cut out around where a log drives."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,8 +57,8 @@ class NuPlanMap:
         """What lies within a distance of where somebody drove; lines are kept whole.
 
         Lanes are named `lane:` or `connector:` and their number. Walkways are left out. A stop
-        polygon becomes the line across its longer side. Carparks appear a second time as
-        drivable areas of their own, so that `area` says where they are.
+        polygon becomes the line across its longer side. Carparks appear a second time, with their
+        holes, as drivable areas of their own, so that `area` says where they are.
 
         Args:
             driven_m: Positions in the map's frame.
@@ -130,21 +130,14 @@ class NuPlanMap:
         for at, part in enumerate(shapely.get_parts(union)):
             if part.geom_type != "Polygon":
                 continue
-            lines.append(RawLine(f"drivable:{at}", "drivable_area", _ring(part)))
-            for hole_at, ring in enumerate(part.interiors):
-                hole = shapely.Polygon(ring)
-                if hole.area >= _SMALLEST_HOLE_M2:
-                    name = f"drivable:{at}:hole:{hole_at}"
-                    lines.append(RawLine(name, "drivable_area", _ring(hole), is_hole=True))
+            lines += [
+                RawLine(key, "drivable_area", ring, is_hole=hole)
+                for key, ring, hole in _rings(f"drivable:{at}", part)
+            ]
         return lines + [
-            RawLine(
-                f"carpark:{own}",
-                "drivable_area",
-                _ring(shape),
-                road_class="parking",
-                area="parking",
-            )
+            RawLine(key, "drivable_area", ring, road_class="parking", area="parking", is_hole=hole)
             for own, shape in self._near("carpark_areas", near)
+            for key, ring, hole in _rings(f"carpark:{own}", shape)
         ]
 
 
@@ -229,6 +222,16 @@ def _within(line: RawLine, kept: set[str]) -> RawLine:
 
 def _ring(polygon: BaseGeometry) -> Float[np.ndarray, "point 2"]:
     return shapely.get_coordinates(shapely.get_exterior_ring(polygon))[:-1]
+
+
+def _rings(
+    key: str, polygon: BaseGeometry
+) -> Iterator[tuple[str, Float[np.ndarray, "point 2"], bool]]:
+    """The outside of a polygon, then its holes unless they are mere seams."""
+    yield key, _ring(polygon), False
+    holes = map(shapely.Polygon, shapely.get_rings(polygon)[1:])
+    for at, hole in enumerate(hole for hole in holes if hole.area >= _SMALLEST_HOLE_M2):
+        yield f"{key}:hole:{at}", _ring(hole), True
 
 
 def _long_axis(shape: BaseGeometry) -> Float[np.ndarray, "point 2"]:

@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from data_prep.reviews.rejects import Rejects
 from data_prep.scenes.check import CheckedScene, checked_scene, linked_map
 from data_prep.scenes.frame_spool import FrameSpool
 from data_prep.scenes.raw_scene import RawMap, RawScene, RejectedInput, Split
-from data_prep.scenes.recording_split import check_fractions, recording_split
-from data_prep.scenes.resample import LONGEST_GAP_S, STEP_S
+from data_prep.scenes.recording_split import recording_split
 from data_prep.scenes.scene_frames import (
     PreparedMap,
     map_lines_frame,
@@ -28,6 +27,7 @@ from data_prep.scenes.scene_frames import (
     prepared_map,
     scene_frames,
 )
+from data_prep.scenes.scene_rules import SceneDestination, SceneRules
 from data_prep.scenes.source import SceneSource
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from data_prep.scenes.tables import (
@@ -47,58 +47,6 @@ ALWAYS = (TRACKS, STATES, LIGHT_STATES)
 OPTIONAL = (SCENE_TOKENS, DRIVER_STYLES)
 _MAPS_KEPT_READY = 8
 _SPLIT_NAMES = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class SceneRules:
-    """How scenes are prepared.
-
-    Attributes:
-        step_s: Seconds of a step.
-        seed: Seed of the split.
-        validation: Share of the vehicle states to validate on, by whole recordings.
-        test: Share to test on.
-        max_rejected_share: Largest share of refused tracks that does not stop the command.
-    """
-
-    step_s: float = STEP_S
-    seed: int = 0
-    validation: float = 0.15
-    test: float = 0.15
-    max_rejected_share: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Refuse senseless numbers.
-
-        Raises:
-            InputError: If a step is not positive or too long, or a share is none.
-        """
-        if not 0 < self.step_s <= LONGEST_GAP_S:
-            raise InputError(f"--step-s must lie in (0, {LONGEST_GAP_S:g}], got {self.step_s:g}.")
-        if not 0 <= self.max_rejected_share <= 1:
-            raise InputError(
-                f"--max-rejected-share must lie in [0, 1], got {self.max_rejected_share:g}."
-            )
-        check_fractions(self.validation, self.test)
-
-
-@dataclass(frozen=True)
-class SceneDestination:
-    """Where the artifact goes and what its manifest says of its origin.
-
-    Attributes:
-        out: Folder the artifact will be.
-        overwrite: Replace an artifact that is there.
-        command: The command that writes it.
-        configuration: Its options.
-        inputs: Content hash by input name.
-    """
-
-    out: Path
-    overwrite: bool = False
-    command: str = "data-prep scenes"
-    configuration: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_scenes(source: SceneSource, rules: SceneRules, destination: SceneDestination) -> None:
@@ -210,10 +158,15 @@ class _Work:
             return
         prepared = self._map(checked.scene)
         frames = scene_frames(checked.scene, prepared, self.rules.step_s)
+        for lost in frames.lost:
+            reason = "a lone state without a velocity, or none near a step"
+            self._refuse(
+                RejectedInput(scene.file, f"scene {scene.key}, track {lost.key}: {reason}")
+            )
+        self.refused_tracks += len(frames.lost)
         if not frames.step_count:
-            self.refused_tracks += checked.read_tracks - checked.refused_tracks
             self.counts["refused_scenes"] += 1
-            self._refuse(RejectedInput(scene.file, f"scene {scene.key}: no state is near a step"))
+            self._refuse(RejectedInput(scene.file, f"scene {scene.key}: no track is left"))
             return
         place = -1
         for name, frame in frames.tables.items():

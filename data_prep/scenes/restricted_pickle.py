@@ -99,9 +99,8 @@ _CALLS: Mapping[str, Callable[[tuple], object]] = {
     "collections.OrderedDict": _dict,
     "collections.defaultdict": _dict,
 }
-_ONLY_NAMED = frozenset(
-    {"numpy.ndarray", *(f"builtins.{name}" for name in ("int", "float", "str", "list", "dict"))}
-)
+_TYPES = ("int", "long", "float", "bool", "str", "unicode", "list", "dict")
+_ONLY_NAMED = frozenset({"numpy.ndarray", *(f"builtins.{name}" for name in _TYPES)})
 
 
 def _key(value: object) -> object:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_prep.errors import InputError
-from data_prep.scenes.checked_values import mapping, numbers, text
+from data_prep.scenes.checked_values import mapping, numbers, text, word
 from data_prep.scenes.found_files import found_files
 from data_prep.scenes.raw_scene import RawScene, RejectedInput
 from data_prep.scenes.restricted_pickle import load_restricted_pickle
@@ -50,10 +50,12 @@ def _times(scene: Mapping, metadata: Mapping) -> Float[np.ndarray, " step"]:
 def _recording(metadata: Mapping, dataset: str, scene_key: str) -> str:
     """The log it was cut from; nuScenes names none, so a map on one day counts as one log."""
     for name in ("log_name", "log_token", "log_id", "log"):
-        if metadata.get(name):
-            return f"{dataset}/{text(metadata[name])}"
-    if metadata.get("map") and metadata.get("date"):
-        return f"{dataset}/{text(metadata['map'])}/{text(metadata['date'])}"
+        log = word(metadata, name)
+        if log is not None:
+            return f"{dataset}/{log}"
+    place, date = word(metadata, "map"), word(metadata, "date")
+    if place is not None and date is not None:
+        return f"{dataset}/{place}/{date}"
     return f"{dataset}/{scene_key}"
 
 
@@ -84,8 +86,8 @@ def read_scenario(file: Path) -> tuple[RawScene, list[RejectedInput]]:
 
 def _scene(file: Path, scene: Mapping) -> tuple[RawScene, list[RejectedInput]]:
     metadata = mapping(scene["metadata"], "metadata")
-    dataset = text(metadata.get("dataset") or "unknown")
-    key = f"{dataset}/{text(metadata.get('scenario_id') or scene['id'])}"
+    dataset = word(metadata, "dataset") or "unknown"
+    key = f"{dataset}/{word(metadata, 'scenario_id') or text(scene['id'])}"
     from_nuscenes = dataset == "nuscenes"
     sdc_id = metadata.get("sdc_id")
     ego_key = None if sdc_id is None else text(sdc_id)
@@ -103,7 +105,7 @@ def _scene(file: Path, scene: Mapping) -> tuple[RawScene, list[RejectedInput]]:
         key=key,
         recording_key=_recording(metadata, dataset, text(scene["id"])),
         file=file.name,
-        location=text(metadata.get("map") or "unknown"),
+        location=word(metadata, "map") or "unknown",
         map=with_signals(reading.lines, (light.line_key for light in lights), key),
         tracks=tuple(tracks.tracks),
         ego_key=ego_key,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from data_prep.errors import InputError
-from data_prep.scenes.checked_values import mapping, numbers, points, text
+from data_prep.scenes.checked_values import entries, mapping, numbers, points, text
 from data_prep.scenes.line_shapes import (
     following,
     lateral_neighbours,
@@ -41,6 +41,7 @@ _ROAD_CLASSES: Mapping[str, RoadClass] = {
     "LANE_SURFACE_UNSTRUCTURE": "urban",
 }
 _KMH, _MPH = 1 / 3.6, 0.44704
+_HIGHEST_LIMIT_MPS = 60.0
 
 
 @dataclass
@@ -60,9 +61,12 @@ class MapReading:
 
 def _speed_limit_mps(feature: Mapping, *, made_up: bool) -> float | None:
     for name, factor in (("speed_limit_kmh", _KMH), ("speed_limit_mph", _MPH)):
-        value = feature.get(name)
-        if isinstance(value, (int, float, np.number)) and np.isfinite(value) and value > 0:
-            return None if made_up else float(value) * factor
+        stated = feature.get(name)
+        if stated is None:
+            continue
+        limit = numbers(stated, f"its {name}", dimensions=0).item() * factor
+        if 0 < limit <= _HIGHEST_LIMIT_MPS:
+            return None if made_up else limit
     return None
 
 
@@ -81,14 +85,13 @@ def _width_m(feature: Mapping, centre_m: np.ndarray) -> float | None:
 
 def _neighbour(feature: Mapping, name: str) -> str | None:
     """The first neighbour of a lane on one side, in any of the converters' two spellings."""
-    for entry in feature.get(name) or ():
+    for entry in entries(feature.get(name)):
         return text(entry.get("feature_id")) if isinstance(entry, dict) else text(entry)
     return None
 
 
 def _following_keys(feature: Mapping) -> tuple[str, ...]:
-    entries = feature.get("exit_lanes")
-    return tuple(text(entry) for entry in entries) if isinstance(entries, (list, tuple)) else ()
+    return tuple(text(entry) for entry in entries(feature.get("exit_lanes")))
 
 
 def _lane(key: str, kind: str, feature: Mapping, *, from_nuscenes: bool) -> RawLine:
@@ -153,7 +156,11 @@ def _use_borders(reading: MapReading) -> None:
     for key in [key for key in reading.lines if key.endswith("/area")]:
         del reading.lines[key]
     rings = [open_ring(line.points_m) for line in borders]
-    for line, ring, depth in zip(borders, rings, nesting_depths(rings), strict=True):
+    depths = nesting_depths(rings)
+    islands = sum(depth > 0 and depth % 2 == 0 for depth in depths)
+    if islands:  # lost where holes are cut out of all the areas at once
+        reading.notes["areas_inside_holes"] = islands
+    for line, ring, depth in zip(borders, rings, depths, strict=True):
         key = f"{line.key}/area"
         reading.lines[key] = RawLine(key, "drivable_area", ring, is_hole=depth % 2 == 1)
 

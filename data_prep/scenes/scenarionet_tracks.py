@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from data_prep.errors import InputError
-from data_prep.scenes.checked_values import mapping, numbers, text
+from data_prep.scenes.checked_values import FARTHEST_M, entries, mapping, numbers, text
 from data_prep.scenes.raw_scene import AgentKind, Light, RawLight, RawTrack
 
 ZOE_AXLE_TO_CENTRE_M = 1.385
@@ -72,7 +72,7 @@ def _size_m(state: Mapping, name: str, valid: Bool[np.ndarray, " step"]) -> floa
 
 def _per_step(state: Mapping, name: str, step_count: int) -> np.ndarray:
     values = numbers(state.get(name), f"its {name}")
-    if values.ndim == 0 or len(values) != step_count:
+    if values.ndim == 0 or len(values) != step_count or values.size == 0:
         raise InputError(f"its {name} has the shape {values.shape}, not {step_count} steps.")
     return values
 
@@ -88,7 +88,7 @@ def _velocity(state: Mapping, valid: Bool[np.ndarray, " step"]) -> np.ndarray | 
     if state.get("velocity") is None:
         return None
     velocity = _plane(state, "velocity", len(valid))[valid]
-    return velocity if np.isfinite(velocity).all() else None
+    return velocity if (np.abs(velocity) <= FARTHEST_M).all() else None
 
 
 def _track(key: str, track: Mapping, time_s: Float[np.ndarray, " step"]) -> RawTrack:
@@ -99,8 +99,8 @@ def _track(key: str, track: Mapping, time_s: Float[np.ndarray, " step"]) -> RawT
     position = _plane(state, "position", len(time_s))[valid]
     heading = _per_step(state, "heading", len(time_s)).reshape(len(time_s), -1)[valid, 0]
     for name, values in (("position", position), ("heading", heading)):
-        if not np.isfinite(values).all():
-            raise InputError(f"its {name} is not finite at a step where it is valid.")
+        if not (np.abs(values) <= FARTHEST_M).all():  # not so of a NaN either
+            raise InputError(f"its {name} is not finite, or huge, at a step where it is valid.")
     if np.abs(heading).max() > _LARGEST_HEADING_RAD:
         raise InputError(
             f"its heading reaches {np.abs(heading).max():.1f}, which is degrees, not radians."
@@ -113,7 +113,7 @@ def _track(key: str, track: Mapping, time_s: Float[np.ndarray, " step"]) -> RawT
         time_s=time_s[valid],
         x_m=position[:, 0],
         y_m=position[:, 1],
-        heading_rad=heading,
+        heading_rad=np.pi - (np.pi - heading) % (2 * np.pi),
         velocity_mps=_velocity(state, valid),
     )
 
@@ -246,8 +246,8 @@ def _raw_light(
 ) -> RawLight:
     lane = text(light.get("lane", key))
     shown = mapping(light.get("state"), "its state").get("object_state")
-    shown = shown.tolist() if isinstance(shown, np.ndarray) else shown
-    if not isinstance(shown, (list, tuple)) or len(shown) != len(time_s):
+    shown = entries(shown)
+    if len(shown) != len(time_s):
         raise InputError(f"it does not show {len(time_s)} states, one a step.")
     if lane not in lane_keys:
         raise InputError(f"it controls the lane {lane}, which the map does not have.")

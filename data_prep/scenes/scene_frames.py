@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from data_prep.scenes.raw_scene import RawLine, RawMap, RawScene
+from data_prep.scenes.raw_scene import RawLine, RawMap, RawScene, RawTrack
 from data_prep.scenes.resample import SteppedTrack, resampled
 from data_prep.scenes.route import RULES, LaneGraph, continued_route, matched_route
 from data_prep.scenes.tables import (
@@ -102,6 +102,7 @@ class SceneFrames:
         step_count: Steps it lasts.
         ego_track_id: The recording vehicle's track.
         vehicle_states: States of vehicles.
+        lost: Tracks none of whose states could be laid on a step.
         counts: Sums for the notes of the whole set.
     """
 
@@ -109,6 +110,7 @@ class SceneFrames:
     step_count: int
     ego_track_id: int | None
     vehicle_states: int
+    lost: tuple[RawTrack, ...]
     counts: Mapping[str, int]
 
 
@@ -147,13 +149,13 @@ def scene_frames(scene: RawScene, prepared: PreparedMap, step_s: float) -> Scene
         step_count,
         number.get(scene.ego_key) if scene.ego_key is not None else None,
         sum(int(steps.step.size) for steps in vehicles),
+        tuple(track for track, steps in stepped if not steps.step.size),
         {
             "tracks": len(kept),
             "states": sum(int(steps.step.size) for _, steps in kept),
             "vehicle_tracks": len(vehicles),
             "vehicle_tracks_of_5_s": sum(_lasts(steps, step_s, 5.0) for steps in vehicles),
             "vehicle_tracks_with_route": sum(1 for row in tracks if row["route_ids"]),
-            "tracks_between_steps": len(scene.tracks) - len(kept),
         },
     )
 

@@ -1,4 +1,10 @@
-"""Simulated drivers: a continuous style, and what it tells SUMO."""
+"""Simulated drivers: a continuous style, and what it tells SUMO.
+
+Every dimension has an effect that can be measured where there is occasion for it: a driver who
+never stops shows neither acceleration nor jerk. The effect of jerk is that of starting off; in
+bends it is small beside that of braking. SUMO's `sigma`, `actionStepLength` and EIDM's `jerkmax`
+are left alone: the last changed nothing that could be measured.
+"""
 
 import math
 from collections.abc import Mapping
@@ -51,13 +57,12 @@ ANCHORS: Mapping[str, Anchor] = {
     "tau": Anchor("time_gap", 2.0, 1.5, 0.9),
     "minGap": Anchor("time_gap", 3.0, 2.0, 1.2),
     "accel": Anchor("acceleration", 0.9, 1.4, 2.2),
-    "decel": Anchor("braking", 1.3, 2.0, 3.0),
+    "decel": Anchor("braking", 1.5, 2.0, 3.0),
     "jerk_mps3": Anchor("jerk", 2.0, 3.6, 6.0),
     "lateral_acceleration_mps2": Anchor("lateral_acceleration", 2.0, 3.0, 4.0),
-    "lcSpeedGain": Anchor("lane_change_assertiveness", 0.3, 1.0, 4.0),
-    "lcAssertive": Anchor("lane_change_assertiveness", 0.8, 1.0, 2.0),
+    "lcSpeedGain": Anchor("lane_change_assertiveness", 0.0, 1.0, 25.0),
+    "lcAssertive": Anchor("lane_change_assertiveness", 0.7, 1.0, 2.5),
     "lcCooperative": Anchor("lane_change_assertiveness", 1.0, 0.6, 0.2),
-    "lcKeepRight": Anchor("lane_change_assertiveness", 1.0, 0.7, 0.2),
     "jmTimegapMinor": Anchor("yielding_margin", 2.5, 1.0, 0.4),
     "impatience": Anchor("yielding_margin", 0.0, 0.0, 0.6),
 }

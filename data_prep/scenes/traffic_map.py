@@ -86,8 +86,8 @@ class RoadNetwork:
             driven: The lane on which a vehicle left (or is on) an edge, for edges it has driven.
 
         Returns:
-            One lane per edge and those between them. Where a route changes lanes on an edge, only
-            the lane it leaves the edge on is there.
+            The lanes in order: each follows the one before it, or lies beside it where the route
+            needs a change of lanes.
         """
         usable = self._usable_lanes(edges)
         path: list[str] = []
@@ -96,7 +96,7 @@ class RoadNetwork:
             choices = usable[index]
             preferred = driven.get(edge, entered)
             lane = preferred if preferred in choices else _nearest(preferred, choices)
-            path.append(lane)
+            path.extend(_across(entered or lane, lane))
             if index + 1 < len(edges):
                 following = edges[index + 1]
                 ways = [way for way in self._steps[lane] if _edge_of(way.end) == following]
@@ -112,15 +112,16 @@ class RoadNetwork:
         Args:
             edges: The route.
         """
-        path = self.lane_path(edges, {})
         starts_m: dict[str, float] = {}
         at_m = 0.0
         pieces: list[list[Float[np.ndarray, "point 2"]]] = []
-        for key in path:
-            place = _edge_of(key) if not key.startswith(":") else _junction_of(key)
+        before = ""
+        for key in self.lane_path(edges, {}):
+            if not key.startswith(":") and _edge_of(key) == before:
+                continue  # beside the one before it
+            before = _edge_of(key)
             for lane in self._lanes:
-                beside = not lane.startswith(":") and _edge_of(lane) == place
-                if beside or (lane.startswith(":") and _junction_of(lane) == place):
+                if _place_of(lane) == _place_of(key):
                     starts_m.setdefault(lane, at_m)
             starts_m[key] = at_m
             shape_m = np.array(self._lanes[key].getShape(), dtype=np.float64)
@@ -252,6 +253,20 @@ def _edge_of(lane: str) -> str:
 
 def _junction_of(lane: str) -> str:
     return lane[1:].rsplit("_", 2)[0]
+
+
+def _place_of(lane: str) -> tuple[str, str]:
+    """The edge a lane belongs to, or the junction it lies in."""
+    inside = lane.startswith(":")
+    return ("junction", _junction_of(lane)) if inside else ("edge", _edge_of(lane))
+
+
+def _across(start: str, end: str) -> list[str]:
+    """Lanes of one edge from one to another, both among them."""
+    edge, _, first = start.rpartition("_")
+    last = int(end.rpartition("_")[2])
+    step = 1 if last >= int(first) else -1
+    return [f"{edge}_{index}" for index in range(int(first), last + step, step)]
 
 
 def _nearest(lane: str | None, choices: list[str]) -> str:

@@ -83,9 +83,9 @@ def motorway() -> RoadPlan:
     )
     main = ("b_c", "c_d", "d_e")
     flows = (
-        Flow(("a_b", *main, "e_f"), 2000),
-        Flow(("a_b", *main, "e_off"), 350),
-        Flow(("on_b", *main, "e_f"), 400),
+        Flow(("a_b", *main, "e_f"), 2800),
+        Flow(("a_b", *main, "e_off"), 450),
+        Flow(("on_b", *main, "e_f"), 480),
         Flow(("on_b", *main, "e_off"), 60),
     )
     return RoadPlan(
@@ -118,8 +118,8 @@ def grid() -> RoadPlan:
     flows = [Flow(_edge_names(path.split()), rate) for path, rate in _GRID_PATHS.items()]
     options = (
         *("--sidewalks.guess", "--crossings.guess", "--default.junctions.radius", "9"),
-        *("--default.lanewidth", "3.3", "--tls.yellow.time", "4"),
-        *("--tls.green.time", "20"),
+        *("--default.lanewidth", "3.3", "--tls.yellow.time", "5"),
+        *("--tls.green.time", "18", "--tls.allred.time", "1"),
     )
     return RoadPlan("grid", "urban", tuple(nodes), tuple(edges), tuple(flows), options=options)
 

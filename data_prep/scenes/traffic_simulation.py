@@ -241,6 +241,8 @@ def _driver_xml(driver: Driver) -> Iterator[str]:
         "width": driver.width_m,
         "speedDev": 0,
         "emergencyDecel": 9,
+        "taccmax": 0.1,  # seconds of EIDM's own slow start, which the driver's jerk replaces
+        "lcKeepRight": 0.5,
         "lcMaxSpeedLatStanding": 0,
         "lcMaxSpeedLatFactor": 0.3,
         **told,

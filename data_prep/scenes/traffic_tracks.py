@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 REAR_OVERHANG_SHARE = 0.22
 """Of a car's length, from its rear axle to its rear bumper."""
+_MOVING_MPS = 1.0
 SMOOTHING_S = 0.5
 """Width of the kernel that smooths paths."""
 
@@ -29,8 +30,8 @@ def heading_from_angle(
         In (-pi, pi].
 
     Example:
-        >>> heading_from_angle(np.array([0.0, 90.0])).round(3).tolist()
-        [1.571, 0.0]
+        >>> heading_from_angle(np.array([0.0, 135.0])).round(3).tolist()
+        [1.571, -0.785]
     """
     heading_rad = np.radians(90.0 - angle_deg)
     return -((-heading_rad + math.pi) % (2 * math.pi) - math.pi)
@@ -58,7 +59,7 @@ def smoothed(
     """A Gaussian mean over neighbouring states.
 
     Beyond its ends a series is continued by point reflection, so that a straight one stays as it
-    is everywhere.
+    is everywhere; of a series shorter than the kernel the kernel's ends are cut off.
 
     Args:
         values: One per state.
@@ -66,13 +67,11 @@ def smoothed(
     """
     if len(values) < 2:
         return values
-    reach = max(1, round(3 * width))
+    reach = min(max(1, round(3 * width)), len(values) - 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
     kernel /= kernel.sum()
-    index = np.arange(-reach, len(values) + reach)
-    last = len(values) - 1
-    before = 2 * values[0] - values[np.clip(-index[:reach], 0, last)]
-    after = 2 * values[last] - values[np.clip(2 * last - index[-reach:], 0, last)]
+    before = 2 * values[0] - values[reach:0:-1]
+    after = 2 * values[-1] - values[-2 : -reach - 2 : -1]
     padded = np.concatenate([before, values, after])
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
     return windows @ kernel
@@ -149,7 +148,7 @@ def drivable_boxes(
     length_m: float,
     step_s: float,
 ) -> tuple[Float[np.ndarray, "state 2"], Float[np.ndarray, " state"], Float[np.ndarray, "state 2"]]:
-    """Centres, headings and velocities of one vehicle.
+    """Centres, headings and velocities of one vehicle, over at least two states.
 
     Args:
         front_m: Middle of the front bumper, as SUMO says.
@@ -163,6 +162,9 @@ def drivable_boxes(
     """
     first_rad = float(heading_from_angle(np.array([first_angle_deg]))[0])
     path_m = smooth_path(front_m, speed_mps, step_s)
+    move_m = path_m[1] - path_m[0]
+    if np.hypot(*move_m) > _MOVING_MPS * step_s:  # SUMO's angle knows no change of lanes
+        first_rad = math.atan2(move_m[1], move_m[0])
     heading_rad = drawn_heading(path_m, first_rad, (1 - REAR_OVERHANG_SHARE) * length_m)
     centre_m = centre_from_front(path_m, heading_rad, length_m)
     return centre_m, heading_rad, np.gradient(centre_m, step_s, axis=0)

@@ -17,6 +17,7 @@ def _teach_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--variants", type=int, default=3, help="drawn styles beside the three presets (default: 3)"
     )
+    add("--maximum-samples", type=int, metavar="N", help="most training samples, evenly spread")
     add("--batch-size", type=int, default=64, help="samples at a time (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the drawn styles (default: %(default)s)")
 

@@ -294,6 +294,7 @@ class _Drive:
                 key
                 | (missing | values)
                 | {
+                    "start_speed_mps": pl.Series(ride.speed_mps[:, 0].numpy().astype(np.float32)),
                     "style_values": pl.Series(style.values.tolist(), dtype=pl.List(pl.Float32)),
                     "style_mask": pl.Series(style.mask.tolist(), dtype=pl.List(pl.Boolean)),
                     "driven_label": pl.Series(style.labels),

@@ -48,6 +48,7 @@ RESULTS = TableSchema(
         Column("sample_id", _int32, "which sample"),
         *(Column(name, _float32, meaning, nullable=True) for name, meaning in DISPLACEMENTS),
         *(Column(name, _float32, meaning) for name, meaning in SCORES),
+        Column("start_speed_mps", _float32, "the ego's speed at the beginning"),
         Column("style_values", pl.List(pl.Float32()), "the style it drove, as in `styles`"),
         Column("style_mask", pl.List(pl.Boolean()), "which dimensions could be measured"),
         Column("driven_label", _text, "what the rules call it"),

@@ -1,7 +1,7 @@
 """`driving teach`: the training samples driven in several styles by rules, each drive scored."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,53 +15,51 @@ from data_prep.errors import InputError
 from data_prep.progress import track
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.evaluation.conditions import PRESETS, asked_styles
-from driving.evaluation.judge import driven_world, scored, tracked, yardstick
+from driving.evaluation.judge import driven_world, logged_ride, tracked
+from driving.evaluation.planners import RULES
 from driving.metrics.drivable_area import DrivableArea
+from driving.metrics.score import pdm_score
 from driving.planner.batch import SUB_SCORES
-from driving.planner.pdm import Pdm, teach
-from driving.planner.planner import PLAN_STEPS, StyleCondition
+from driving.planner.pdm import teach
+from driving.planner.planner import PLAN_STEPS, Planner, StyleCondition
 from driving.planner_input import planner_input
 from driving.scene_store import SceneStore
-from driving.style.features import measure
+from driving.simulation.state import Motion
+from driving.style.leader import leader, steady_time_gap
 from driving.style.tables import SAMPLES
 from driving.world import World
 
 HISTORY_S, FUTURE_S, LOOK_FURTHER_S = 1.0, 4.0, 1.2
 STATED_SHARE = 0.5
-FROM_SCORES: Mapping[str, str] = {
-    "no_collision": "no_collision",
-    "drivable": "drivable_area",
-    "time_to_collision": "time_to_collision",
-    "progress": "progress",
-    "comfort": "comfort",
-}
-FROM_MEASURES: Mapping[str, str] = {
-    "mean_time_gap_s": "time_gap_s",
-    "mean_speed_mps": "mean_speed_mps",
-}
+FROM_SCORES = ("no_collision", "drivable_area", "time_to_collision", "progress", "comfort")
+"""Parts of the PDM score, in the order in which `SUB_SCORES` begins."""
 
 
-def write_teacher(
+def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
     *,
     scenes: Path,
     styles: Path,
     out: Path,
+    rules: str = "idm",
     variants: int = 3,
+    maximum_samples: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
     """Write the artifact `teacher`: a row per sample; rows that are not for training are masked.
 
-    Every training sample is driven by PDM's rules in the three presets and in `variants` drawn
-    styles, of which each dimension is stated with probability one half, uniformly between its
-    ends. Each drive is scored, so that a planner can learn what is safe as well as what is styled.
+    Every training sample is driven by rules in the three presets and in `variants` drawn styles,
+    of which each dimension is stated with probability one half, uniformly between its ends. Each
+    drive is scored, so that a planner can learn what is safe as well as what is styled.
 
     Args:
         scenes: Artifact `scenes`.
         styles: Artifact `styles`.
         out: Folder to write.
+        rules: Who drives: `idm`, or `pdm`, which changes lanes and costs twenty times as much.
         variants: Drawn styles beside the presets.
+        maximum_samples: Most training samples, evenly spread; None drives all.
         batch_size: Samples at a time.
         seed: Seed of the drawn styles.
         overwrite: Replace what is there.
@@ -80,6 +78,9 @@ def write_teacher(
     training = samples.filter(pl.col("split") == "train")
     if training.is_empty():
         raise InputError(f"{styles} has no training sample to drive.")
+    if maximum_samples is not None:
+        places = np.linspace(0, training.height - 1, max(maximum_samples, 1)).round()
+        training = training[np.unique(places.astype(np.int64))]
     arrays = empty_arrays(samples.height, len(PRESETS) + variants)
     area = DrivableArea.from_polygons(store.drivable_polygons())
     for start in track(range(0, training.height, batch_size), "batches taught"):
@@ -88,14 +89,19 @@ def write_teacher(
         rows = part["sample_id"].to_numpy()
         asked = drawn_styles(rows, variants, seed=seed)
         with torch.inference_mode():
-            taught = taught_rows(world, area, asked)
+            taught = taught_rows(world, area, asked, RULES[rules]())
         for name, values in taught.items():
             arrays[name][rows] = values
     with create_artifact(
         out,
         kind="teacher",
         command="driving teach",
-        configuration={"variants": variants, "seed": seed},
+        configuration={
+            "rules": rules,
+            "variants": variants,
+            "maximum_samples": maximum_samples,
+            "seed": seed,
+        },
         inputs={"scenes": store.content_hash, "styles": annotated.content_hash},
         overwrite=overwrite,
     ) as writer:
@@ -142,25 +148,15 @@ def drawn_styles(sample_ids: np.ndarray, variants: int, *, seed: int) -> list[St
 
 
 def taught_rows(
-    world: World, area: DrivableArea, asked: list[StyleCondition]
+    world: World, area: DrivableArea, asked: list[StyleCondition], planner: Planner
 ) -> dict[str, np.ndarray]:
     """Rows of every array of `empty_arrays` for the samples of a world."""
     scene = planner_input(world, world.now)
-    planner = Pdm()
     poses = teach(planner, scene, asked)
-    labels = torch.ones(len(poses), dtype=torch.long)
-    by = yardstick(world, scene, area, labels, planner)
     stride = slice(world.now + 5, world.now + 5 * PLAN_STEPS + 1, 5)
     proposals = torch.cat([poses, world.ego_poses[:, None, stride]], 1)
-    columns = [
-        sub_scores(driven_world(world, ride), scored(world, ride, by))
-        for ride in (
-            *(tracked(scene, proposals[:, n]) for n in range(len(asked))),
-            by.human,
-        )
-    ]
-    values = torch.stack([value for value, _ in columns], 1)
-    mask = torch.stack([known for _, known in columns], 1)
+    rides = [*(tracked(scene, poses[:, n]) for n in range(len(asked))), logged_ride(world)]
+    values, mask = sub_scores(world, area, rides)
     return {
         "poses": poses.numpy(),
         "mask": np.ones(poses.shape[:2], np.bool_),
@@ -173,17 +169,28 @@ def taught_rows(
 
 
 def sub_scores(
-    driven: World, scores: Mapping[str, Tensor]
-) -> tuple[Float[Tensor, "batch head"], Bool[Tensor, "batch head"]]:
-    """The sub-scores a planner predicts, in the order of `SUB_SCORES`, and which are known."""
-    measures = measure(driven)
-    values, mask = [], []
-    for name in SUB_SCORES:
-        if name in FROM_SCORES:
-            values.append(scores[FROM_SCORES[name]])
-            mask.append(torch.ones_like(values[-1], dtype=torch.bool))
-        else:
-            value, known = measures.column(FROM_MEASURES[name])
-            values.append(value)
-            mask.append(known)
-    return torch.stack(values, -1), torch.stack(mask, -1)
+    world: World, area: DrivableArea, rides: Sequence[Motion]
+) -> tuple[Float[Tensor, "batch proposal head"], Bool[Tensor, "batch proposal head"]]:
+    """The sub-scores a planner predicts of rides, in the order of `SUB_SCORES`; which are known.
+
+    Progress is relative to the best of these rides.
+    """
+    scores = pdm_score(world, _candidates(rides), area)
+    safe = torch.stack([getattr(scores, name) for name in FROM_SCORES], -1).float()
+    gaps, known = zip(*(_time_gap(world, ride) for ride in rides), strict=True)
+    speeds = torch.stack([ride.speed_mps.mean(-1) for ride in rides], 1)
+    values = torch.cat([safe, torch.stack(gaps, 1)[..., None], speeds[..., None]], -1)
+    mask = torch.ones_like(values, dtype=torch.bool)
+    mask[..., -2] = torch.stack(known, 1)
+    return values * mask, mask
+
+
+def _candidates(rides: Sequence[Motion]) -> Motion:
+    names = Motion.__dataclass_fields__
+    return Motion(*(torch.stack([getattr(ride, name) for ride in rides], 1) for name in names))
+
+
+def _time_gap(world: World, ride: Motion) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
+    """The steady time gap of a ride to its leader, and where there is one."""
+    ahead = leader(driven_world(world, ride), ride.poses, first=world.now)
+    return steady_time_gap(ahead, ride.speed_mps, ride.acceleration_mps2, step_s=world.step_s)

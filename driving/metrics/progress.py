@@ -27,6 +27,8 @@ def place_on_route(
     Returns:
         From 0 at the first point to the route's length. 0 where fewer than two points are known.
     """
+    if route_points.shape[1] < 2:
+        return points_m.new_zeros(points_m.shape[:2])
     start, direction = route_points[:, :-1], route_points.diff(dim=1)
     known = route_mask[:, 1:]
     squared = torch.where(known, (direction * direction).sum(-1), 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from driving.metrics.boxes import box_corners, segment_meets_box
 from driving.metrics.contacts import Contacts, Others, find_contacts
 from driving.metrics.drivable_area import DrivableArea
-from driving.metrics.ego_areas import on_several_lanes
+from driving.metrics.ego_areas import on_several_lanes, to_map_frame
 from driving.simulation.state import Motion
 from driving.world import AGENT_CYCLIST, AGENT_PEDESTRIAN, AGENT_VEHICLE, World
 
@@ -186,19 +186,22 @@ def _judged(
     ahead, behind = along > _AHEAD_COS * away, along < _BEHIND_COS * away
     corners = box_corners(ego, size)
     front = segment_meets_box(corners[:, 0], corners[:, 3], other, other_size)
-    shared = off_road[batch, candidate, step].clone()
-    unsure = (~shared & ~behind & ~(ahead & front)).nonzero().squeeze(1)
-    shared[unsure] = on_several_lanes(ego[unsure], batch[unsure], world)
     moving = motion.speed_mps[batch, candidate, step].abs() > _EGO_STOPPED_MPS
     stands = _stands(contacts, others, rules)
-    at_fault = moving & (stands | (~behind & (front | shared)))
+    outside = off_road[batch, candidate, step]
+    crossing = outside
     if intersections is not None:
-        start = world.start_poses[batch]
-        cos, sin = start[:, 2].cos(), start[:, 2].sin()
-        x, y = rear_axle.double().unbind(-1)
-        places = torch.stack([start[:, 0] + x * cos - y * sin, start[:, 1] + x * sin + y * cos], -1)
-        shared = shared | intersections.contains(places, world.map_index[batch])
-    return at_fault, ahead | (shared & ~behind)
+        places = to_map_frame(rear_axle, world.start_poses[batch])
+        crossing = outside | intersections.contains(places, world.map_index[batch])
+    aside = (contacts.offset == 0) & moving & ~stands & ~front & ~outside
+    unsure = (~behind & (aside | (~ahead & ~crossing))).nonzero().squeeze(1)
+    ride = (batch * motion.poses.shape[1] + candidate) * motion.poses.shape[2] + step
+    distinct, number = ride[unsure].unique(return_inverse=True)
+    at = distinct // (motion.poses.shape[1] * motion.poses.shape[2])
+    straddles = on_several_lanes(motion.poses.reshape(-1, 3)[distinct], at, world)
+    straddling = torch.zeros_like(moving).index_copy(0, unsure, straddles[number])
+    at_fault = moving & (stands | (~behind & (front | outside | straddling)))
+    return at_fault, ahead | ((crossing | straddling) & ~behind)
 
 
 def _stands(contacts: Contacts, others: Others, rules: CollisionRules) -> Bool[Tensor, " contact"]:

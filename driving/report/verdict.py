@@ -60,7 +60,7 @@ def _style(metrics: Numbers, planner: str) -> str:
     )
     if not wanted or found is None:
         return ""
-    tau, f1 = sum(wanted) / len(wanted), found["macro_f1_by_nearest_mean"]
+    tau, f1 = sum(wanted) / len(wanted), found["macro_f1_by_classifier"]
     good = tau >= TAU_WANTED and f1 >= RECOVERY_WANTED
     word = "follows the style asked for" if good else "follows the style asked for only in part"
     return (

@@ -9,6 +9,7 @@ from driving.style.conflicts import post_encroachment
 from driving.style.kinematic_measures import (
     distance_travelled,
     lateral_acceleration,
+    mean_where,
     peak_and_mean_acceleration,
     peak_braking,
     speed_to_limit,
@@ -16,7 +17,13 @@ from driving.style.kinematic_measures import (
 )
 from driving.style.lane_changes import lane_change, rear_gap
 from driving.style.lane_frame import lane_frame
-from driving.style.leader import leader, smallest_gap, smallest_time_to_collision, steady_time_gap
+from driving.style.leader import (
+    free_driving,
+    leader,
+    smallest_gap,
+    smallest_time_to_collision,
+    steady_time_gap,
+)
 from driving.style.measures import Measures, measures_of
 from driving.style.smoothing import smoothed, unwrapped
 from driving.world import World
@@ -63,12 +70,15 @@ def measure(world: World, *, first: int | None = None, steps: int = WINDOW_STEPS
     ahead = leader(world, poses, first=first)
     margin, went_first = post_encroachment(world, poses, first=first)
     peak, mean = peak_and_mean_acceleration(acceleration)
+    free = free_driving(ahead, speed, acceleration, sideways, step_s=step_s)
     whole = world.ego_mask[:, window].all(-1)
     always = torch.ones_like(whole)
     columns = {
         "mean_speed_mps": (speed.mean(-1), always),
         "peak_speed_mps": (speed.amax(-1), always),
         "speed_to_limit": speed_to_limit(speed, lane.limit_mps, lane.limit_mask),
+        "free_speed_mps": mean_where(speed, free),
+        "free_speed_to_limit": speed_to_limit(speed, lane.limit_mps, lane.limit_mask & free),
         "peak_acceleration_mps2": (peak, always),
         "mean_acceleration_mps2": (mean, always),
         "peak_braking_mps2": (peak_braking(acceleration), always),

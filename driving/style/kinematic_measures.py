@@ -55,6 +55,17 @@ def distance_travelled(
     return torch.cat([torch.zeros_like(pieces[:, :1]), pieces.cumsum(-1)], -1)
 
 
+def mean_where(values: Float[Tensor, "batch step"], chosen: Bool[Tensor, "batch step"]) -> Column:
+    """Mean over some steps; not measured where none is chosen.
+
+    Example:
+        >>> mean_where(torch.tensor([[1.0, 5.0]]), torch.tensor([[False, True]]))[0].item()
+        5.0
+    """
+    count = chosen.sum(-1)
+    return torch.where(chosen, values, 0.0).sum(-1) / count.clamp_min(1), count > 0
+
+
 def speed_to_limit(
     speed_mps: Float[Tensor, "batch step"],
     limit_mps: Float[Tensor, "batch step"],
@@ -68,9 +79,7 @@ def speed_to_limit(
         0.5
     """
     known = known & (limit_mps > 0)
-    ratio = torch.where(known, speed_mps / limit_mps.clamp_min(1.0), 0.0)
-    count = known.sum(-1)
-    return ratio.sum(-1) / count.clamp_min(1), count > 0
+    return mean_where(speed_mps / limit_mps.clamp_min(1.0), known)
 
 
 def stop_deceleration(

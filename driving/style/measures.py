@@ -1,5 +1,6 @@
 """What is measured of one stretch of driving: the list of measures, and their values in a batch."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,8 @@ class Measure:
         meaning: What it is, and when it is known.
         floor: The smallest spread that is told apart from noise, in the same unit.
         logarithmic: Ratios matter, not differences: it is compared after taking the logarithm.
+        least: Smallest value that says something of the style: who never had to brake is no gentle
+            braker. The measure has smaller values too, but nobody is compared by them.
     """
 
     name: str
@@ -24,15 +27,29 @@ class Measure:
     meaning: str
     floor: float
     logarithmic: bool = False
+    least: float = -math.inf
 
 
 MEASURES: tuple[Measure, ...] = (
     Measure("mean_speed_mps", "m/s", "mean speed along the heading", 0.5),
     Measure("peak_speed_mps", "m/s", "highest speed", 0.5),
     Measure("speed_to_limit", "1", "mean of speed over speed limit, where a limit is known", 0.03),
-    Measure("peak_acceleration_mps2", "m/s2", "highest acceleration along the heading, or 0", 0.2),
+    Measure(
+        "free_speed_mps",
+        "m/s",
+        "mean speed where nobody and no bend hinders the ego and it holds its speed",
+        0.5,
+    ),
+    Measure("free_speed_to_limit", "1", "the same over the limit, where a limit is known", 0.03),
+    Measure(
+        "peak_acceleration_mps2",
+        "m/s2",
+        "highest acceleration along the heading, or 0",
+        0.2,
+        least=0.5,
+    ),
     Measure("mean_acceleration_mps2", "m/s2", "mean of its positive part", 0.1),
-    Measure("peak_braking_mps2", "m/s2", "highest deceleration, or 0", 0.2),
+    Measure("peak_braking_mps2", "m/s2", "highest deceleration, or 0", 0.2, least=0.8),
     Measure("peak_jerk_mps3", "m/s3", "highest change of acceleration, either way", 0.6),
     Measure("jerk_deviation_mps3", "m/s3", "standard deviation of the jerk", 0.3),
     Measure("heading_change_rad", "rad", "how far the heading moved, from end to end", 0.02),

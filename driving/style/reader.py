@@ -19,6 +19,7 @@ from personalize.preferences.prompt import Task
 VERSION = "1"
 READERS = ("none", "chat", "local")
 _SMALLEST_WEIGHT = 0.05
+_LABELS: Mapping[str, StyleLabel] = {name: name for name in STYLE_LABELS}
 
 SCENES = Task(
     word="SCENE",
@@ -199,7 +200,7 @@ def _judged(answer: ReviewOpinions, asked: str) -> Judged:
         total[place] += opinion.signed
         count[place] += 1
     by_itself = answer.extractor == asked
-    label = next((name for name in STYLE_LABELS if name == answer.overall), None)
+    label = _LABELS.get(answer.overall or "")
     return Judged(
         label if by_itself else None,
         (total / np.maximum(count, 1)).astype(np.float32),

@@ -98,7 +98,8 @@ class StyleScale:
             fewest = 1 if name == "all" else fewest_samples
             found = {}
             for column, measure in enumerate(MEASURES):
-                kept = scaled[chosen, column][mask[chosen, column]]
+                telling = mask[chosen, column] & (values[chosen, column] >= measure.least)
+                kept = scaled[chosen, column][telling]
                 if len(kept) >= fewest:
                     found[measure.name] = _spread(kept, measure.floor, measure.logarithmic)
             if found:
@@ -114,17 +115,18 @@ class StyleScale:
         """Deviations from the context's median in robust standard deviations, clipped to 5.
 
         Returns:
-            The deviations, 0 where the returned mask is false: what was not measured, and measures
-            of which no context has statistics.
+            The deviations, 0 where the returned mask is false: what was not measured or is below
+            the least telling value, and measures of which no context has statistics.
         """
         scaled = _scaled(values)
         deviations = np.zeros_like(scaled)
         known = np.zeros_like(mask)
+        telling = mask & (values >= np.array([measure.least for measure in MEASURES]))
         tables = {context: self._table(context) for context in set(contexts)}
         for row, context in enumerate(contexts):
             median, deviation, there = tables[context]
             deviations[row] = (scaled[row] - median) / deviation
-            known[row] = mask[row] & there
+            known[row] = telling[row] & there
         clipped = np.clip(deviations, -MOST_DEVIATIONS, MOST_DEVIATIONS)
         return np.where(known, clipped, 0.0).astype(np.float32), known
 

@@ -34,7 +34,7 @@ def read_styledrive_labels(path: Path) -> dict[str, StyleLabel]:
     found: dict[str, StyleLabel] = {}
     for token, record in records.items():
         letter = record.get("ANC_result") if isinstance(record, dict) else None
-        if letter not in _LETTERS:
+        if not isinstance(letter, str) or letter not in _LETTERS:
             raise InputError(f"{path}: the record {token!r} has no ANC_result of A, N or C.")
         found[token] = _LETTERS[letter]
     return found

@@ -8,7 +8,7 @@ from torch import Tensor
 from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES
 from driving.line_facts import LineFacts
 from driving.style.features import WINDOW_STEPS
-from driving.style.lane_frame import lane_frame, point_to_segment, wrapped
+from driving.style.lane_frame import lane_frame, nearest_segment, wrapped
 from driving.style.scenario import Surroundings
 from driving.world import AGENT_VEHICLE, LINE_CROSSWALK, World
 
@@ -49,7 +49,7 @@ def surroundings(
     row = np.arange(len(line))[:, None]
     areas = np.where(there, facts.line_areas[row, line], 0)
     classes = np.where(there, facts.line_road_classes[row, line], ROAD_CLASSES.index("unknown"))
-    signals = (there & facts.line_has_signal[row, line]).any(1)
+    signals: np.ndarray = np.logical_and(there, facts.line_has_signal[row, line]).max(1)
     way = torch.cat([poses[:, ::WAY_STRIDE, :2], last[:, None, :2], ahead[:, None, :2]], 1)
     crosses = crosses_crosswalk(world, way).numpy()
     driven = poses[..., :2].diff(dim=1).norm(dim=-1).sum(-1).numpy()
@@ -131,10 +131,8 @@ def _comes_in(world: World) -> Bool[np.ndarray, " batch"]:
     vehicles = (world.agent_kinds == AGENT_VEHICLE) & world.agent_mask[:, :, world.now]
     away = []
     for step in (world.now, end):
-        distance, _ = point_to_segment(
-            world.agent_poses[:, :, step, :2], route[:, :-1], route[:, 1:]
-        )
-        away.append(torch.where(usable, distance, torch.inf).amin(-1))
+        places = world.agent_poses[:, :, step, :2]
+        away.append(nearest_segment(places, route[:, :-1], route[:, 1:], usable)[0])
     turned = wrapped(world.agent_poses[:, :, end, 2] - world.ego_poses[:, None, end, 2]).abs()
     comes = (away[0] > OFF_ROUTE_M) & (away[1] <= ON_ROUTE_M) & (turned < torch.pi / 4)
     return (comes & vehicles & world.agent_mask[:, :, end]).any(-1).numpy()

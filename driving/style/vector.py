@@ -1,7 +1,7 @@
 """The continuous style vector: named dimensions, from measures compared with their like."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -32,24 +32,28 @@ class Dimension:
     Attributes:
         parts: Measures and their signs; those that were measured are averaged.
         needs: One of these must hold; with none given, nothing more is asked.
+        otherwise: What is read instead where none of the parts was measured.
     """
 
     parts: Mapping[str, float]
     needs: tuple[Need, ...] = ()
+    otherwise: Mapping[str, float] = field(default_factory=dict)
 
 
 _MOVING = (Need("peak_speed_mps", 2.0),)
 DIMENSIONS: Mapping[str, Dimension] = {
-    "speed": Dimension({"mean_speed_mps": 1.0, "speed_to_limit": 1.0}, _MOVING),
-    "time_gap": Dimension({"time_gap_s": 1.0}),
-    "acceleration": Dimension(
-        {"peak_acceleration_mps2": 1.0, "mean_acceleration_mps2": 1.0}, _MOVING
+    "speed": Dimension(
+        {"free_speed_to_limit": 1.0, "free_speed_mps": 1.0},
+        _MOVING,
+        otherwise={"speed_to_limit": 1.0, "mean_speed_mps": 1.0},
     ),
+    "time_gap": Dimension({"time_gap_s": 1.0}),
+    "acceleration": Dimension({"peak_acceleration_mps2": 1.0}, _MOVING),
     "braking": Dimension({"peak_braking_mps2": 1.0, "stop_deceleration_mps2": 1.0}, _MOVING),
     "jerk": Dimension({"peak_jerk_mps3": 1.0, "jerk_deviation_mps3": 1.0}, _MOVING),
     "lateral_acceleration": Dimension(
         {"peak_lateral_acceleration_mps2": 1.0},
-        (Need("heading_change_rad", 0.15), Need("lane_change_peak_speed_mps", 0.0)),
+        (Need("heading_change_rad", 0.3),),
     ),
     "lane_change_assertiveness": Dimension(
         {
@@ -88,15 +92,26 @@ def style_vector(
     there = np.zeros(result.shape, dtype=bool)
     for number, name in enumerate(STYLE_DIMENSIONS):
         dimension = DIMENSIONS[name]
-        places = [PLACE[part] for part in dimension.parts]
-        signs = np.array(list(dimension.parts.values()))
-        usable = known[:, places]
-        count = usable.sum(1)
-        total = (deviations[:, places] * signs * usable).sum(1)
-        mean = total / np.maximum(count, 1)
+        mean, count = _mean_of(dimension.parts, deviations, known)
+        if dimension.otherwise:
+            instead, others = _mean_of(dimension.otherwise, deviations, known)
+            mean, count = np.where(count > 0, mean, instead), np.maximum(count, others)
         there[:, number] = (count > 0) & _needed(dimension.needs, values, mask)
         result[:, number] = np.where(there[:, number], np.tanh(mean / HALF_WAY_DEVIATIONS), 0.0)
     return result, there
+
+
+def _mean_of(
+    parts: Mapping[str, float],
+    deviations: Float[np.ndarray, "sample measure"],
+    known: Bool[np.ndarray, "sample measure"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean deviation of some measures, turned by their signs, and how many there are."""
+    places = [PLACE[part] for part in parts]
+    usable = known[:, places]
+    count = usable.sum(1)
+    total = (deviations[:, places] * np.array(list(parts.values())) * usable).sum(1)
+    return total / np.maximum(count, 1), count
 
 
 def _needed(

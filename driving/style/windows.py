@@ -21,7 +21,7 @@ from driving.style.surroundings import surroundings
 from driving.world import AGENT_CYCLIST, AGENT_PEDESTRIAN, AGENT_VEHICLE, World
 from driving.world_builder import WorldSize
 
-BATCH = 64
+BATCH = 32
 NEAR_M = 50.0
 SIZE = WorldSize(agents=32, lines=192, radius_m=150.0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driving.metrics.boxes import (
@@ -21,6 +21,7 @@ def some_boxes(random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]
     return poses, torch.from_numpy(random.uniform([0.3, 0.3], [6, 3], (60, 2)))
 
 
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6))
 def test_equal_shapely(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -38,7 +39,7 @@ def test_equal_shapely(seed: int) -> None:
     expected = shapely.intersects(one, shapely.linestrings(ends.numpy()))
     meets = segment_meets_box(ends[:, 0], ends[:, 1], first, first_size)
     assert (meets.numpy() == expected).all()
-    for inside in np.flatnonzero(~apart)[:5]:
+    for inside in np.flatnonzero(~apart)[:3]:
         assert moved_apart(first[inside], first_size[inside], second[inside], second_size[inside])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driving.metrics.drivable_area import DrivableArea
@@ -30,6 +30,7 @@ def inside(polygons: list[np.ndarray], points: np.ndarray) -> np.ndarray:
     return winding != 0
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), cell_m=st.sampled_from([0.7, 2.0, 9.0]))
 def test_matches_shapely_on_overlapping_polygons_with_holes(seed: int, cell_m: float) -> None:
     random = np.random.default_rng(seed)
@@ -77,6 +78,14 @@ def test_a_hole_is_outside_and_an_island_in_it_inside() -> None:
     area = DrivableArea.from_polygons([[square(9), square(6)[::-1], square(3)]], cell_m=2.5)
     points = torch.tensor([[[0.0, 0.0], [4.5, 0.0], [7.5, 0.0], [10.0, 0.0]]])
     assert area.contains(points, torch.tensor([0])).tolist() == [[True, False, True, False]]
+
+
+def test_a_hole_takes_away_one_of_two_equal_polygons_only() -> None:
+    square = np.array([[0.0, 0.0], [8.0, 0.0], [8.0, 8.0], [0.0, 8.0]])
+    hole = (2.0 + square / 2)[::-1]
+    area = DrivableArea.from_polygons([[square, square, hole], [square, hole]])
+    points = torch.tensor([[[4.0, 4.0]], [[4.0, 4.0]]])
+    assert area.contains(points, torch.tensor([0, 1])).tolist() == [[True], [False]]
 
 
 def test_nothing_is_inside_where_there_is_no_polygon_or_no_number() -> None:

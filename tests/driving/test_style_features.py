@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from driving.style.features import measure
 from driving.style.kinematic_measures import stop_deceleration
-from driving.style.leader import long_stretches
+from driving.style.leader import Leader, free_driving, steady_time_gap, stretched
 from driving.style.measures import MEASURE_NAMES, Measures, measures_of
 from driving.style.smoothing import smoothed, smoothing_weights, unwrapped
 from driving.world import AGENT_PEDESTRIAN, World
@@ -41,6 +41,10 @@ def test_steady_driving_behind_a_leader():
     assert value(found, "mean_speed_mps") == pytest.approx(10.0, abs=1e-4)
     assert value(found, "speed_to_limit") == pytest.approx(10 / 15, abs=1e-4)
     assert value(found, "time_gap_s") == pytest.approx(2.55, abs=1e-3)
+    assert not known(found, "free_speed_mps")
+    alone = measure(tiny_world(straight(10.0)))
+    assert value(alone, "free_speed_to_limit") == pytest.approx(10 / 15, abs=1e-4)
+    assert value(alone, "free_speed_mps") == pytest.approx(10.0, abs=1e-3)
     assert value(found, "smallest_gap_m") == pytest.approx(25.5, abs=1e-2)
     assert value(found, "distance_m") == pytest.approx(40.0, abs=1e-3)
     assert value(found, "peak_braking_mps2") == pytest.approx(0.0, abs=1e-3)
@@ -306,12 +310,61 @@ def test_angles_unwrap_both_ways():
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(1, 6))
-def test_long_stretches_against_a_loop(true_at: list[bool], shortest: int):
-    expected = [False] * len(true_at)
-    for start in range(len(true_at) - shortest + 1):
-        if all(true_at[start : start + shortest]):
-            expected[start : start + shortest] = [True] * shortest
-    assert long_stretches(torch.tensor([true_at]), shortest)[0].tolist() == expected
+def test_stretches_against_a_loop(begins: list[bool], length: int):
+    expected = [False] * (len(begins) + length - 1)
+    for start, begin in enumerate(begins):
+        if begin:
+            expected[start : start + length] = [True] * length
+    assert stretched(torch.tensor([begins]), length)[0].tolist() == expected
+
+
+def steady(
+    *, gap: list[float], speed: float = 10.0, leads: float = 10.0, braking: float = 0.0
+) -> tuple[float, bool]:
+    """The steady time gap of a window of 8 steps of 0.5 s."""
+    count = len(gap)
+    ahead = Leader(
+        torch.tensor([gap]), torch.full((1, count), leads), torch.tensor([[g > 0 for g in gap]])
+    )
+    found, mask = steady_time_gap(
+        ahead, torch.full((1, count), speed), torch.full((1, count), -braking), step_s=0.5
+    )
+    return found.item(), bool(mask)
+
+
+def test_free_driving_by_hand():
+    def free(gap: float = 0.0, speed: float = 10.0, along: float = 0.0, across: float = 0.0):
+        ahead = Leader(
+            torch.full((1, 4), gap), torch.full((1, 4), 9.0), torch.full((1, 4), gap > 0)
+        )
+        signals = (torch.full((1, 4), value) for value in (speed, along, across))
+        return free_driving(ahead, *signals, step_s=0.3).all().item()
+
+    assert free()
+    assert free(gap=31.0)
+    assert not free(gap=29.0)
+    assert not free(speed=1.5)
+    assert not free(along=-0.6)
+    assert not free(across=-1.1)
+    short = Leader(torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1, 4, dtype=torch.bool))
+    speeds = torch.tensor([[10.0, 10.0, 10.0, 1.0]])
+    nothing = torch.zeros(1, 4)
+    assert not free_driving(short, speeds, nothing, nothing, step_s=0.3).any()  # only 0.9 s
+
+
+def test_a_steady_time_gap_by_hand():
+    assert steady(gap=[20.0] * 8) == (2.0, True)
+    # the last 8 of 9 steps have a leader: the first does not count
+    assert steady(gap=[0.0] + [15.0] * 4 + [25.0] * 4) == (2.0, True)
+    assert not steady(gap=[20.0] * 7)[1]
+    assert not steady(gap=[20.0] * 7 + [0.0] + [20.0] * 7)[1]
+    assert steady(gap=[20.0] * 8, leads=11.5)[1]
+    assert not steady(gap=[20.0] * 8, leads=11.6)[1]
+    assert not steady(gap=[20.0] * 8, leads=8.4)[1]
+    assert steady(gap=[20.0] * 8, braking=0.7)[1]
+    assert not steady(gap=[20.0] * 8, braking=0.8)[1]
+    assert not steady(gap=[20.0] * 8, braking=-0.8)[1]
+    assert not steady(gap=[20.0] * 8, speed=1.9, leads=1.9)[1]
 
 
 def test_measures_must_be_complete():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES
-from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS
+from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS, StyleLabel
 from driving.line_facts import LineFacts
 from driving.style.fuse import fuse
 from driving.style.label import Cut, aggressiveness, fit_cuts, labels
@@ -75,7 +75,9 @@ def test_all_types_can_be_reached():
     for areas in itertools.product(("none", "intersection", "roundabout", "parking"), repeat=3):
         for flags in itertools.product((False, True), repeat=5):
             for road in ROAD_CLASSES:
-                facts = Surroundings(road, areas, flags[0], flags[1], 5.0, *flags[2:])
+                facts = Surroundings(
+                    road, (areas[0], areas[1], areas[2]), flags[0], flags[1], 5.0, *flags[2:]
+                )
                 reached.add(scenario_type(facts)[0])
     reached.add(scenario_type(Surroundings())[0])
     assert reached == set(SCENARIO_TYPES)
@@ -209,6 +211,17 @@ def test_equal_values_are_compared_by_the_noise_floor():
     assert found[0, PLACE["mean_speed_mps"]] == pytest.approx(2.0)  # the floor is 0.5 m/s
 
 
+def test_who_never_had_to_brake_is_not_compared():
+    place = PLACE["peak_braking_mps2"]
+    values, mask = column_of("peak_braking_mps2", [0.1] * 200 + [2.0] * 60)
+    scale = StyleScale.fit(values, mask, [FREE] * 260)
+    assert scale.spreads["all"]["peak_braking_mps2"].median == 2.0
+    assert scale.spreads["all"]["peak_braking_mps2"].samples == 60
+    found, known = scale.apply(*column_of("peak_braking_mps2", [0.5, 2.2]), [FREE] * 2)
+    assert known[:, place].tolist() == [False, True]
+    assert found[:, place].tolist() == pytest.approx([0.0, 1.0], rel=1e-5)
+
+
 def test_ratios_of_time_gaps_matter():
     gaps = np.exp(np.linspace(-1.0, 1.0, 101)).tolist()
     scale = StyleScale.fit(*column_of("time_gap_s", gaps), [FREE] * 101)
@@ -261,6 +274,8 @@ def test_every_dimension_is_read_from_known_measures():
 
 
 def test_a_style_vector_by_hand():
+    style, there = deviating(free_speed_mps=1.0, free_speed_to_limit=3.0, mean_speed_mps=-4.0)
+    assert style[STYLE_DIMENSIONS.index("speed")] == pytest.approx(np.tanh(1.0))
     style, there = deviating(mean_speed_mps=1.0, speed_to_limit=3.0, rear_gap_m=2.0)
     speed, change = (STYLE_DIMENSIONS.index(n) for n in ("speed", "lane_change_assertiveness"))
     assert style[speed] == pytest.approx(np.tanh(1.0))  # mean deviation 2, halved
@@ -280,7 +295,7 @@ def test_a_driver_who_stands_has_no_style():
 
 def test_lateral_acceleration_needs_a_bend():
     place = STYLE_DIMENSIONS.index("lateral_acceleration")
-    for turn, expected in ((0.05, False), (0.4, True)):
+    for turn, expected in ((0.2, False), (0.4, True)):
         values, mask = measured(heading_change_rad=turn, peak_lateral_acceleration_mps2=1.0)
         assert style_vector(values, mask, values, mask)[1][0, place] == expected
 
@@ -340,7 +355,7 @@ def test_labels_say_which_rule_fired():
         "smallest_time_to_collision_s 0.80 is below 1",
     )
     assert one_label(-0.6, smallest_time_to_collision_s=1.2)[0] == "conservative"
-    assert one_label(0.0, peak_braking_mps2=5.5)[0] == "aggressive"
+    assert one_label(0.0, speed_to_limit=1.4)[0] == "aggressive"
 
 
 def test_the_default_shares_are_those_of_the_percentiles():
@@ -404,7 +419,7 @@ def test_bounds_hold_on_their_side():
 
 
 def test_fusion_is_the_table_of_the_paper():
-    expected = {
+    expected: dict[tuple[StyleLabel, StyleLabel], tuple[str, bool]] = {
         ("aggressive", "aggressive"): ("aggressive", False),
         ("aggressive", "normal"): ("aggressive", True),
         ("aggressive", "conservative"): ("aggressive", True),

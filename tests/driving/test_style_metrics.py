@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -18,6 +18,7 @@ from driving.metrics.style_metrics import (
 )
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), levels=st.integers(2, 7))
 def test_kendall_tau_equals_scipy(seed: int, levels: int) -> None:
     random = np.random.default_rng(seed)
@@ -38,6 +39,7 @@ def test_monotone_allows_ties_and_slack() -> None:
     assert monotone(requested[:, ::-1], measured[:, ::-1]).tolist() == [True, False, False, True]
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_recovery_equals_scikit_learn(seed: int) -> None:
     random = np.random.default_rng(seed)

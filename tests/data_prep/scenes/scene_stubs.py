@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_prep.scenes.raw_scene import RawDriverStyle, RawLine, RawMap, RawScene, RawTrack
+from data_prep.scenes.raw_scene import (
+    AgentKind,
+    RawDriverStyle,
+    RawLine,
+    RawMap,
+    RawScene,
+    RawTrack,
+)
 from data_prep.scenes.source import SceneSource
 
 
@@ -38,7 +45,7 @@ def moved(raw_map, key, by):
     return RawMap(key, tuple(lines))
 
 
-def drive(key, *, speed=10.0, steps=60, x=5.0, y=0.0, kind="vehicle"):
+def drive(key, *, speed=10.0, steps=60, x=5.0, y=0.0, kind: AgentKind = "vehicle"):
     time = np.arange(steps) * 0.1
     return RawTrack(
         key,

@@ -80,6 +80,8 @@ def test_a_circle_breaks_no_law(radius, speed, velocity):
         (with_value(drive(), "velocity_mps", 3, np.inf), "not finite"),
         (with_value(drive(), "time_s", 4, 0.3), "time does not increase"),
         (replace(drive(), time_s=drive().time_s - 1), "before the scene begins"),
+        (replace(drive(), time_s=drive().time_s + 1e5), "or after 86,400 s"),
+        (with_value(drive(), "x_m", 3, 1e200), "beyond all measure"),
         (replace(drive(), kind="tank"), "kind tank is unknown"),
         (replace(drive(), length_m=0.0), "box of 0 m x 1.8 m"),
         (replace(drive(), width_m=-1.0), "box of 4.5 m x -1 m"),
@@ -147,6 +149,7 @@ def test_a_scene_without_tracks_is_refused():
         (RawLine("l", "drivable_area", np.eye(2)), "fewer than 3 points"),
         (RawLine("l", "lane_centre", np.zeros((1, 2))), "fewer than 2 points"),
         (RawLine("l", "lane_centre", np.array([[0.0, np.nan], [1, 1]])), "not finite"),
+        (RawLine("l", "lane_centre", np.array([[0.0, 1e200], [1, 1]])), "beyond all measure"),
         (lane("l", speed_limit_mps=0.0), "speed limit of 0"),
     ],
 )
@@ -164,15 +167,17 @@ def test_repeated_lines_are_refused():
 def test_unknown_links_are_dropped_and_counted():
     edge = RawLine("e", "road_edge", np.eye(2))
     raw_map = RawMap(
-        "m", (lane("a", successors=("b", "x", "e"), left="y", right="b"), lane("b"), edge)
+        "m",
+        (lane("a", successors=("b", "x", "e"), left="y", right="b"), lane("b", right="q"), edge),
     )
     linked, dropped = linked_map(raw_map)
-    assert dropped == 3
+    assert dropped == 4
     assert (linked.lines[0].successors, linked.lines[0].left, linked.lines[0].right) == (
         ("b",),
         None,
         "b",
     )
+    assert linked.lines[1].right is None
     assert linked_map(linked) == (linked, 0)
 
 

@@ -68,17 +68,15 @@ def test_velocity_points_where_the_heading_does(tmp_path):
     np.testing.assert_allclose(track.velocity_mps, [[0.0, 5.0]] * 4, atol=1e-12)
 
 
-def test_box_off_its_position_is_centred(tmp_path):
+@pytest.mark.parametrize(("heading", "x", "y"), [(math.pi / 2, 9.5, 22.0), (0.0, 12.0, 20.5)])
+def test_box_off_its_position_is_centred(tmp_path, heading, x, y):
     shape = "<center><x>2.0</x><y>0.5</y></center>"
-    rows = [
-        {"x": 10, "y": 20 + 0.5 * k, "heading": math.pi / 2, "step": k, "speed": 5.0}
-        for k in range(3)
-    ]
+    rows = [{"x": 10, "y": 20, "heading": heading, "step": k, "speed": 0.0} for k in range(3)]
     path = files.write(tmp_path / "a.xml", [files.obstacle(7, rows, shape=shape)])
     (track,) = only_scene(path).tracks
-    # Facing up, two metres ahead is +y and half a metre to the left is -x.
-    np.testing.assert_allclose(track.x_m, 9.5)
-    np.testing.assert_allclose(track.y_m, [22.0, 22.5, 23.0])
+    # Two metres ahead and half a metre to the left: facing up, that is +y and -x.
+    np.testing.assert_allclose(track.x_m, x)
+    np.testing.assert_allclose(track.y_m, y)
 
 
 def test_origin_of_a_rear_axle_is_centred(tmp_path):
@@ -193,7 +191,9 @@ def test_place_of_a_benchmark():
         (lambda text: text.replace('type="x"', "").replace("car", "ufo"), "no readable scenario"),
         (lambda text: text.replace("<leftBound>", "<loftBound>", 1), "no whole XML document"),
         (lambda text: text.replace("ZAM_Test-1_1_T-1", ""), "names no benchmarkID"),
+        (lambda text: text.replace("Bound>", "Edge>"), "an element that the format needs"),
         (lambda _: "", "no whole XML document"),
+        (lambda text: text.replace("<exact>29<", "<exact>99000000<"), "lasts 99,000,001 steps"),
     ],
 )
 def test_bad_file_is_refused_alone(tmp_path, change, reason):
@@ -263,7 +263,7 @@ def test_real_recordings(tmp_path):
     assert recordings == ["group 0032", "group 0032", "group 0034", "group 0068"]
     assert "optimized_towards_criticality" in found[3].notes
     (fault,) = (fault for scene in found for t in scene.tracks if (fault := track_fault(t)))
-    assert fault == "its heading is off its motion by 158 degrees"
+    assert fault == "its heading is off its motion by 159 degrees"
     lanes = [line for line in found[0].map.lines if line.kind == "lane_centre"]
     assert len(lanes) == 79
     assert {round(line.speed_limit_mps or 0, 1) for line in lanes} <= {15.6, 11.2, 8.9, 6.7, 0.0}

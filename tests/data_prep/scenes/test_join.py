@@ -5,7 +5,8 @@ import pytest
 from data_prep.artifact import read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.scenes import join
-from data_prep.scenes.prepare import SceneDestination, SceneRules, write_scenes
+from data_prep.scenes.prepare import write_scenes
+from data_prep.scenes.scene_rules import SceneDestination, SceneRules
 from data_prep.scenes.tables import (
     DRIVER_STYLES,
     LIGHT_STATES,

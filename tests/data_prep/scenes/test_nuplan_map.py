@@ -7,6 +7,7 @@ import pytest
 import shapely
 
 from data_prep.errors import InputError
+from data_prep.scenes.geopackage import geometry_blob
 from data_prep.scenes.nuplan_map import NuPlanMaps
 from data_prep.scenes.nuplan_route import joined_routes, route_lanes
 from tests.data_prep.scenes.synthetic_nuplan_map import (
@@ -117,14 +118,38 @@ def test_a_hole_in_what_is_drivable_is_cut_out(tmp_path):
     path = NuPlanMaps(root).location(LOCATION).path
     island = shapely.box(5, -2, 9, 2)
     crossing = shapely.transform(shapely.box(0, -15, 20, 15).difference(island), placed)
-    from data_prep.scenes.geopackage import geometry_blob
-
     with sqlite3.connect(path) as connection:
         blob = geometry_blob(shapely.to_wkb(crossing), 32611)
         connection.execute("UPDATE intersections SET geom = ?", (blob,))
     near = NuPlanMaps(root).location(LOCATION).around(placed([(0, 0)]), key="k", radius_m=30.0)
     (hole,) = [line for line in near.lines if line.is_hole]
     assert shapely.Polygon(hole.points_m).area == pytest.approx(16.0, abs=0.2)
+
+
+def test_a_hole_in_a_carpark_stays_a_hole_though_the_carpark_appears_twice(tmp_path):
+    root = write_maps(tmp_path)
+    path = NuPlanMaps(root).location(LOCATION).path
+    island = shapely.box(60, -19, 64, -16)
+    carpark = shapely.transform(shapely.box(50, -20, 80, -5).difference(island), placed)
+    with sqlite3.connect(path) as connection:
+        blob = geometry_blob(shapely.to_wkb(carpark), 32611)
+        connection.execute("UPDATE carpark_areas SET geom = ?", (blob,))
+    near = NuPlanMaps(root).location(LOCATION).around(placed([(60, 0)]), key="k", radius_m=60.0)
+    pieces = [line for line in near.lines if line.kind == "drivable_area"]
+    # With holes run the other way round, what is drivable is where the turns do not cancel out.
+    turns = {
+        place: sum(
+            (-1 if line.is_hole else 1)
+            * shapely.Polygon(on_road(line.points_m)).contains(shapely.Point(place))
+            for line in pieces
+        )
+        for place in ((62.0, -17.5), (70.0, -17.5), (62.0, 0.0), (62.0, 10.0))
+    }
+    assert turns[62.0, -17.5] == 0
+    assert turns[70.0, -17.5] > 0
+    assert turns[62.0, 0.0] > 0
+    assert turns[62.0, 10.0] == 0
+    assert {line.area for line in pieces if line.key.startswith("carpark")} == {"parking"}
 
 
 def test_far_lines_are_left_out_and_nothing_refers_to_them(maps):
@@ -162,6 +187,26 @@ def test_a_route_prefers_connected_lanes_to_near_ones(maps):
     left = placed([(x, 1.75) for x in np.arange(-20.0, 0.0, 5.0)])
     # Only the right lane leads to the south, so four samples on the left do not count.
     assert route_lanes(lanes, ("2001", "4002", "2003"), left)[0] == "lane:1002"
+
+
+def test_a_route_does_not_jump_from_lane_to_lane_in_a_crossing(maps):
+    lanes = maps.location(LOCATION).lanes
+    before = [(x, -1.75) for x in np.arange(-120.0, 20.0, 5.0)]
+    after = [(x, 1.75) for x in np.arange(25.0, 100.0, 5.0)]
+    route = route_lanes(lanes, ("2001", "4001", "2002"), placed(before + after))
+    # The lane change is taken before the crossing, though it was driven behind it.
+    assert route == ("lane:1002", "connector:3001", "lane:1003")
+
+
+def test_a_route_does_not_depend_on_the_clock(maps):
+    # Ten metres on the left before the crossing, then the right lane: a lane change pays off.
+    lanes = maps.location(LOCATION).lanes
+    for spacing_m, repeats in ((2.0, 1), (0.05, 1), (2.0, 30)):
+        left = [(x, 1.75) for x in np.arange(-10.0, 0.0, spacing_m)]
+        right = [(x, -1.75) for x in np.arange(0.0, 60.0, spacing_m)]
+        driven = np.repeat(placed(left + right), repeats, axis=0)
+        route = route_lanes(lanes, ("2001", "4001", "2002"), driven)
+        assert route == ("lane:1002", "connector:3002", "lane:1004")
 
 
 def test_unknown_roadblocks_are_skipped(maps):

@@ -7,8 +7,9 @@ import pytest
 
 from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
-from data_prep.scenes.prepare import SceneDestination, SceneRules, write_scenes
+from data_prep.scenes.prepare import write_scenes
 from data_prep.scenes.raw_scene import RawLight, RejectedInput
+from data_prep.scenes.scene_rules import SceneDestination, SceneRules
 from data_prep.scenes.tables import (
     DRIVER_STYLES,
     LIGHT_STATES,
@@ -164,6 +165,18 @@ def test_refusals_are_rows_with_names(tmp_path):
         "its key repeats": 1,
         "the file is no log": 1,
     }
+
+
+def test_a_track_that_meets_no_step_is_refused(tmp_path):
+    lone = replace(drive("9", steps=1), velocity_mps=None)
+    tracks = [drive(str(k)) for k in range(8)]
+    artifact = prepared(tmp_path / "a", [scene("a", *tracks, lone)])
+    (reason,) = artifact.table(REJECTED)["reason"]
+    assert reason.startswith("scene a, track 9: a lone state without a velocity")
+    assert artifact.manifest.notes["tracks_refused"] == 1
+    assert artifact.table(TRACKS).height == 8
+    with pytest.raises(InputError, match="No scene is left"):
+        prepared(tmp_path / "b", [scene("a", lone)])
 
 
 def test_notes_count_what_is_there(tmp_path):

@@ -87,10 +87,17 @@ def test_a_change_of_lanes():
     assert names(one, route) == ["a1", "b1", "b2", "b3"]
 
 
+def test_a_change_begun_at_the_very_end():
+    one = graph(*TWO_LANES)
+    route = matched_route(one, *drive([[10, 0], [62, 0], [70, 3.5]]))
+    assert names(one, route) == ["a1", "b1", "b2", "b3"]
+
+
 def test_oncoming_lanes_are_not_followed():
     one = graph(*TWO_LANES)
     assert names(one, matched_route(one, *drive([[200, 5.5], [150, 5.5]]))) == ["back"]
     assert matched_route(one, *drive([[0, 30], [50, 30]])) == ()
+    assert matched_route(graph(TWO_LANES[0]), *drive([[90, 0], [50, 0]])) == ()
 
 
 def test_noise_does_not_change_lanes():

@@ -490,7 +490,7 @@ def test_sixteen_scenes_are_learnt_by_heart():
         torch.ones(16, 8, dtype=torch.bool),
     )
     planner.survey(futures, batch.future_mask)
-    _train(planner, [batch], steps=150)
+    _train(planner, [batch], steps=80)
     plans = planner.plan(batch.scene, batch.style)
     errors = (plans.best - futures)[..., :2].norm(dim=-1).mean(-1)
     still = (futures.mean(0) - futures)[..., :2].norm(dim=-1).mean(-1)
@@ -533,7 +533,7 @@ def test_a_style_steers_after_training_and_guidance_exaggerates_it():
     batches = [_steering_batch(32, seed) for seed in range(8)]
     futures = torch.cat([batch.future for batch in batches])
     planner.survey(futures, torch.ones(len(futures), 8, dtype=torch.bool))
-    _train(planner, batches, steps=250)
+    _train(planner, batches, steps=170)
     asked = torch.tensor([-0.8, -0.3, 0.3, 0.8])
     scene = _plain_scene(4)
     driven = planner.plan(scene, speed_style(asked)).best[:, -1, 0] / 4.0

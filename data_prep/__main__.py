@@ -1,4 +1,4 @@
-"""The door to raw data: one command per raw format, and a simulated town."""
+"""The door to raw data: one command per raw format, a simulated town and simulated traffic."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.front_door import Command, add_output_options, run_door
+from data_prep.scenes.door import SCENE_COMMANDS
 
 
 def _shared_options(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +177,7 @@ COMMANDS: tuple[Command, ...] = (
         "Everything in it is simulated.\n\nExample:\n  data-prep town --users 600 --items 400 "
         "--seed 0 --out tables",
     ),
+    *SCENE_COMMANDS,
 )
 
 

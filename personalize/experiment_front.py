@@ -6,7 +6,7 @@ What can be known from YAML files and the source of the classes is checked here 
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,36 @@ def split_arguments(arguments: Sequence[str]) -> FrontOptions:
         elif name.startswith("--") and not name.startswith("--print_config"):
             _set(flags, name[2:].rstrip("+").split("."), value)
     return FrontOptions(own, tuple(rest), tuple(configurations), flags, wanted)
+
+
+def options_over(options: FrontOptions, base: str, scratch: Path) -> FrontOptions:
+    """The options laid over the configuration of a run or checkpoint.
+
+    Args:
+        options: What was typed.
+        base: Folder of a run or a checkpoint.
+        scratch: Folder for the configuration of a checkpoint, which is kept in its manifest.
+
+    Raises:
+        InputError: If the base is a URL, or neither a run nor a checkpoint.
+    """
+    if "://" in base:
+        raise InputError(f"{base} is a URL; fetch the checkpoint first and give its folder.")
+    folder = Path(base)
+    path = folder / "config.yaml"
+    if (folder / "manifest.json").is_file():
+        from data_prep.artifact import read_manifest
+
+        path = scratch / "config.yaml"
+        configuration = dict(read_manifest(folder).configuration)
+        path.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
+    elif not path.is_file():
+        raise InputError(f"{base} is neither a run (it has no config.yaml) nor a checkpoint.")
+    return replace(
+        options,
+        rest=("--config", str(path), *options.rest),
+        configurations=(path, *options.configurations),
+    )
 
 
 def check_configuration(options: FrontOptions, door: ExperimentDoor) -> None:

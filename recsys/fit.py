@@ -3,17 +3,15 @@
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from data_prep.errors import InputError
 from personalize.experiment_front import (
     ExperimentDoor,
     FrontOptions,
     check_configuration,
+    options_over,
     split_arguments,
 )
 
@@ -112,31 +110,10 @@ def _run(stage: str, short_help: str, arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         base = own.get("resume") if stage == "fit" else own.get("checkpoint")
         if base is not None:
-            options = _with_base(options, base, Path(scratch))
+            options = options_over(options, base, Path(scratch))
         if not options.help:
             check_configuration(options, door)
         return _train(door, options, stage)
-
-
-def _with_base(options: FrontOptions, base: str, scratch: Path) -> FrontOptions:
-    """The options laid over the configuration of a run or checkpoint."""
-    if "://" in base:
-        raise InputError(f"{base} is a URL; fetch the checkpoint first and give its folder.")
-    folder = Path(base)
-    path = folder / "config.yaml"
-    if (folder / "manifest.json").is_file():
-        from data_prep.artifact import read_manifest
-
-        path = scratch / "config.yaml"
-        configuration = dict(read_manifest(folder).configuration)
-        path.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
-    elif not path.is_file():
-        raise InputError(f"{base} is neither a run (it has no config.yaml) nor a checkpoint.")
-    return replace(
-        options,
-        rest=("--config", str(path), *options.rest),
-        configurations=(path, *options.configurations),
-    )
 
 
 def _train(door: ExperimentDoor, options: FrontOptions, stage: str) -> int:

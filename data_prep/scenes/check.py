@@ -36,6 +36,7 @@ class Laws:
         wrong_way_rad: Angle in radians beyond which it does not.
         longest_m: Largest length of a box in metres.
         widest_m: Largest width of a box in metres.
+        longest_s: Seconds after which no scene goes on.
     """
 
     top_speed_mps: float = 75.0
@@ -46,11 +47,13 @@ class Laws:
     wrong_way_rad: float = np.pi / 3
     longest_m: float = 60.0
     widest_m: float = 30.0
+    longest_s: float = 86_400.0
 
 
 LAWS = Laws()
 _TURN = 2 * np.pi + 0.02  # a heading kept in one turn, with its rounding
 _FEW_MOVING_STATES = 4
+_FARTHEST_M = 1e8  # of any projection's origin
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,20 @@ class CheckedScene:
     dropped_links: int = 0
 
 
-def checked_scene(scene: RawScene, laws: Laws = LAWS) -> CheckedScene:
+def checked_scene(
+    scene: RawScene, laws: Laws = LAWS, *, map_is_known: bool = False
+) -> CheckedScene:
     """A scene with its bad tracks and dangling references taken out.
 
     A bad track is refused alone; a bad map, or no track that is left, refuses the scene.
+
+    Args:
+        scene: The scene.
+        laws: What is believed.
+        map_is_known: Its map was found good before, with another scene.
     """
     read = len(scene.tracks)
-    reason = _scene_fault(scene) or map_fault(scene.map)
+    reason = _scene_fault(scene) or (None if map_is_known else map_fault(scene.map))
     if reason is not None:
         return _refused(scene, reason, (), read)
     refused, kept, seen = [], [], set()
@@ -122,14 +132,14 @@ def _begin(track: RawTrack) -> str:
 def track_fault(track: RawTrack, laws: Laws = LAWS) -> str | None:
     """Why a track is refused, or None."""
     return (
-        _shape_fault(track)
+        _shape_fault(track, laws)
         or _size_fault(track, laws)
         or _heading_fault(track, laws)
         or _jump_fault(track, laws)
     )
 
 
-def _shape_fault(track: RawTrack) -> str | None:
+def _shape_fault(track: RawTrack, laws: Laws) -> str | None:
     columns = [track.x_m, track.y_m, track.heading_rad]
     count = track.time_s.shape[0]
     velocity = track.velocity_mps
@@ -142,10 +152,12 @@ def _shape_fault(track: RawTrack) -> str | None:
     columns += [track.time_s] if velocity is None else [track.time_s, velocity]
     if not all(np.isfinite(column).all() for column in columns):
         return "a time, position, heading or velocity is not finite"
+    if max(np.abs(column).max() for column in columns) > _FARTHEST_M:
+        return "a time, position, heading or velocity is beyond all measure"
     if (np.diff(track.time_s) <= 0).any():
         return "its time does not increase"
-    if track.time_s[0] < -1e-6:
-        return "it has states before the scene begins"
+    if track.time_s[0] < -1e-6 or track.time_s[-1] > laws.longest_s:
+        return f"it has states before the scene begins or after {laws.longest_s:,.0f} s"
     return None
 
 
@@ -231,6 +243,8 @@ def _line_fault(line: RawLine) -> str | None:
         return f"it has fewer than {least} points"
     if not np.isfinite(points).all():
         return "a point is not finite"
+    if np.abs(points).max() > _FARTHEST_M:
+        return "a point is beyond all measure"
     for name, value in (("speed limit", line.speed_limit_mps), ("width", line.width_m)):
         if value is not None and not 0 < value < 200:
             return f"its {name} of {value:g} is none"

@@ -6,7 +6,7 @@ beside them says: see `shared_recordings`.
 
 import csv
 import logging
-import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,33 +19,23 @@ import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.scenes.commonroad_map import lanelet_map, lights_over_time
-from data_prep.scenes.raw_scene import AgentKind, RawScene, RawTrack, RejectedInput
+from data_prep.scenes.commonroad_tracks import moving_track, shape_offsets, standing_track
+from data_prep.scenes.raw_scene import RawScene, RejectedInput
 from data_prep.scenes.safe_xml import UnsafeXml, safe_xml
 from data_prep.scenes.source import SceneSource
 
 VERSIONS = ("2018b", "2020a")
 INDEX_NAME = "INDEX.csv"
 SHARED_VEHICLES = 2
+_MOST_STEPS = 100_000
 
-_KINDS: dict[str, AgentKind] = {
-    "car": "vehicle",
-    "truck": "vehicle",
-    "bus": "vehicle",
-    "taxi": "vehicle",
-    "motorcycle": "vehicle",
-    "priorityVehicle": "vehicle",
-    "parkedVehicle": "vehicle",
-    "bicycle": "cyclist",
-    "pedestrian": "pedestrian",
-    "constructionZone": "static",
-    "roadBoundary": "static",
-    "building": "static",
-    "pillar": "static",
-    "median_strip": "static",
-}
-_VALUES = ("orientation", "velocity", "acceleration", "yawRate", "slipAngle", "velocityY")
+_STATES = ("initialState", "state", "goalState", "occupancy", "initialSignalState", "signalState")
+_NUMBERS = {
+    "time", "orientation", "velocity", "velocityY", "acceleration", "yawRate", "slipAngle"
+}  # fmt: skip
+_REGIONS = {"point", "circle", "rectangle", "polygon"}
 _MISSHAPEN = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError
+    ValueError, TypeError, KeyError, IndexError, AssertionError, ArithmeticError
 )  # fmt: skip  # what commonroad-io raises on XML of the wrong shape
 
 Box = tuple[str, str, str]  # number, length and width, as written
@@ -116,7 +106,8 @@ def shared_recordings(
     Converted recordings keep the numbers of the vehicles. Two files of one place (the benchmark
     name up to its map number) in which at least two vehicles have equal number, length and width
     show the same stretch of traffic, or the same drivers a little later: a model trained on one
-    and tested on the other would have met its test drivers.
+    and tested on the other would have met its test drivers. A chance agreement joins too much,
+    which only costs a finer split.
 
     Args:
         recordings: What is known before, such as the groups of an index.
@@ -220,23 +211,28 @@ def _recordings(benchmarks: Mapping[Path, str]) -> dict[Path, str]:
 
 
 def _groups(index: Path) -> dict[str, str]:
+    """Group by file name; none where there is no index or it has other columns."""
     if not index.is_file():
         return {}
-    with index.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream)
-        if not {"file", "traffic_group"} <= set(rows.fieldnames or ()):
-            return {}
-        return {row["file"]: f"{int(row['traffic_group']):04d}" for row in rows}
+    try:
+        with index.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{index} is no CSV table in UTF-8; mend or remove it.") from error
+    found = {row.get("file") or "": (row.get("traffic_group") or "").strip() for row in rows}
+    return {file: group.zfill(4) for file, group in found.items() if file and group}
 
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Without the reader's warnings of deprecated tags."""
+    """Without the reader's warnings, such as those of deprecated tags."""
     logger = logging.getLogger("commonroad")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
 
@@ -249,23 +245,31 @@ def _read(path: Path, reader: Any, recording: str) -> RawScene | RejectedInput: 
     if (lacking := _valueless(root)) is not None:
         return RejectedInput(path.name, f"the file has a {lacking} without a value")
     try:
-        with _silenced():
+        with _silenced(), np.errstate(all="ignore"):  # wild numbers are refused later
             scenario, _ = reader(raw).open()
-        return _scene(path, root, scenario, recording)
+            return _scene(path, root, scenario, recording)
+    except AttributeError:  # of the None that stands for an element
+        reason = "an element that the format needs is missing"
+        return RejectedInput(path.name, f"the file is no readable scenario: {reason}")
     except _MISSHAPEN as error:
         shown = " ".join(str(error).split())[:120] or type(error).__name__
         return RejectedInput(path.name, f"the file is no readable scenario: {shown}")
 
 
 def _valueless(root: ET.Element) -> str | None:
-    """Name of a quantity that has neither an exact value nor an interval, if there is one."""
-    for state in [*root.iter("state"), *root.iter("initialState")]:
-        for name in (*_VALUES, "time"):
-            value = state.find(name)
-            if value is not None and not re.match(
-                "exact|interval", value[0].tag if len(value) else ""
-            ):
-                return name
+    """Name of a quantity of a state that has no value of any form, if there is one."""
+    for parent in _STATES:
+        for state in root.iter(parent):
+            for value in state:
+                forms = {part.tag for part in value}
+                if value.tag in _NUMBERS:
+                    known = "exact" in forms or {"intervalStart", "intervalEnd"} <= forms
+                elif value.tag == "position":
+                    known = bool(forms & _REGIONS) or ("lanelet" in forms and parent == "goalState")
+                else:
+                    known = True
+                if not known:
+                    return value.tag
     return None
 
 
@@ -277,14 +281,16 @@ def _scene(
 ) -> RawScene | RejectedInput:
     benchmark = root.get("benchmarkID", "")
     step_s = float(scenario.dt)
-    offsets = _shape_offsets(root)
+    offsets = shape_offsets(root)
     moving = [
-        _moving_track(one, step_s, offsets.get(one.obstacle_id))
+        moving_track(one, step_s, offsets.get(one.obstacle_id))
         for one in sorted(scenario.dynamic_obstacles, key=lambda one: one.obstacle_id)
     ]
     steps = round(max((t.time_s[-1] for t in moving if t.time_s.size), default=0.0) / step_s) + 1
+    if steps > _MOST_STEPS:
+        return RejectedInput(path.name, f"the file lasts {steps:,} steps")
     standing = [
-        _standing_track(one, step_s, steps)
+        standing_track(one, step_s, steps)
         for one in sorted(scenario.static_obstacles, key=lambda one: one.obstacle_id)
     ]
     tags = sorted(str(tag.value) for tag in scenario.tags or ())
@@ -305,117 +311,4 @@ def _scene(
         tracks=tuple(moving + standing),
         lights=lights_over_time(scenario.lanelet_network, step_s, steps),
         notes=notes,
-    )
-
-
-def _shape_offsets(root: ET.Element) -> dict[int, tuple[float, float, float]]:
-    """Where a rectangle lies off its obstacle's position: x, y, angle; commonroad-io drops it."""
-    found = {}
-    for obstacle in [*root.iter("obstacle"), *root.iter("dynamicObstacle")]:
-        rectangle = obstacle.find("shape/rectangle")
-        if rectangle is None:
-            continue
-        shift = (
-            float(rectangle.findtext("center/x", "0")),
-            float(rectangle.findtext("center/y", "0")),
-            float(rectangle.findtext("orientation", "0")),
-        )
-        if any(shift):
-            found[int(obstacle.get("id", "0"))] = shift
-    return found
-
-
-def _moving_track(
-    obstacle: Any,  # noqa: ANN401
-    step_s: float,
-    offset: tuple[float, float, float] | None,
-) -> RawTrack:
-    """A track of one obstacle; without a trajectory of exact states it has no states."""
-    states = _exact_states(obstacle)
-    length_m, width_m, shift = _size(obstacle.obstacle_shape)
-    x_shift, y_shift, turn = offset or (shift, 0.0, 0.0)
-    heading = np.array([float(state.orientation) for state in states]) + turn
-    position = np.array([state.position[:2] for state in states], float).reshape(-1, 2)
-    cos, sin = np.cos(heading - turn), np.sin(heading - turn)
-    return RawTrack(
-        key=str(obstacle.obstacle_id),
-        kind=_KINDS.get(str(obstacle.obstacle_type.value), "other"),
-        length_m=length_m,
-        width_m=width_m,
-        time_s=np.array([state.time_step for state in states], float) * step_s,
-        x_m=position[:, 0] + cos * x_shift - sin * y_shift,
-        y_m=position[:, 1] + sin * x_shift + cos * y_shift,
-        heading_rad=heading,
-        velocity_mps=_velocity(states),
-    )
-
-
-def _exact_states(obstacle: Any) -> list[Any]:  # noqa: ANN401
-    """Initial and later states, or none of them where one is a set of possible values."""
-    trajectory = getattr(obstacle.prediction, "trajectory", None)
-    states = [obstacle.initial_state, *(trajectory.state_list if trajectory is not None else ())]
-    exact = all(
-        isinstance(state.time_step, int)
-        and isinstance(state.position, np.ndarray)
-        and isinstance(state.orientation, int | float)
-        for state in states
-    )
-    return states if exact and trajectory is not None else []
-
-
-def _velocity(states: Sequence[Any]) -> np.ndarray | None:
-    """Velocity in the global frame, or None where a state states none.
-
-    A point-mass state gives its components along x and y, any other state along and across its
-    orientation.
-    """
-    rows = []
-    for state in states:
-        along, across = getattr(state, "velocity", None), getattr(state, "velocity_y", None)
-        if not isinstance(along, int | float):
-            return None
-        across = float(across) if isinstance(across, int | float) else 0.0
-        name = type(state).__name__
-        if name == "ExtendedPMState":  # its velocity_y is computed, not read
-            across = 0.0
-        if name == "PMState":
-            rows.append((float(along), across))
-            continue
-        cos, sin = np.cos(state.orientation), np.sin(state.orientation)
-        rows.append((along * cos - across * sin, along * sin + across * cos))
-    return np.array(rows, float).reshape(-1, 2)
-
-
-def _size(shape: Any) -> tuple[float, float, float]:  # noqa: ANN401
-    """Length, width, and how far along its axis the centre lies from the position."""
-    shift = -float(getattr(shape, "origin_x_shift", 0.0))
-    if hasattr(shape, "radius"):
-        return 2 * float(shape.radius), 2 * float(shape.radius), shift
-    if hasattr(shape, "truck_dims"):
-        return float(shape.truck_dims.length), float(shape.truck_dims.width), shift
-    if hasattr(shape, "length"):
-        return float(shape.length), float(shape.width), shift
-    if hasattr(shape, "vertices"):
-        corners = np.array([tuple(one)[:2] for one in shape.vertices], float)
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        return float(high[0] - low[0]), float(high[1] - low[1]), float((low[0] + high[0]) / 2)
-    return 0.0, 0.0, 0.0  # unknown shape: refused for its size
-
-
-def _standing_track(obstacle: Any, step_s: float, steps: int) -> RawTrack:  # noqa: ANN401
-    """A static obstacle, seen at every step of the scene."""
-    state = obstacle.initial_state
-    length_m, width_m, shift = _size(obstacle.obstacle_shape)
-    heading = float(state.orientation)
-    seen = np.ones(steps)
-    return RawTrack(
-        key=str(obstacle.obstacle_id),
-        kind=_KINDS.get(str(obstacle.obstacle_type.value), "static"),
-        length_m=length_m,
-        width_m=width_m,
-        time_s=np.arange(steps) * step_s,
-        x_m=seen * (state.position[0] + np.cos(heading) * shift),
-        y_m=seen * (state.position[1] + np.sin(heading) * shift),
-        heading_rad=seen * heading,
-        velocity_mps=np.zeros((steps, 2)),
     )

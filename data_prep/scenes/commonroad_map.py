@@ -114,7 +114,7 @@ def _road_class(words: Iterable[str]) -> RoadClass:
 
 def _tagged_class(tags: Iterable[str]) -> RoadClass:
     """The only class of road that the tags of a scenario name."""
-    named = {road for tag in tags if (road := _road_class([tag])) != "unknown"}
+    named: set[RoadClass] = {road for tag in tags if (road := _road_class([tag])) != "unknown"}
     return named.pop() if len(named) == 1 else "unknown"
 
 

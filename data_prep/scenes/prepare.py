@@ -3,9 +3,9 @@
 import json
 import re
 import tempfile
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from data_prep.reviews.rejects import Rejects
 from data_prep.scenes.check import CheckedScene, checked_scene, linked_map
 from data_prep.scenes.frame_spool import FrameSpool
 from data_prep.scenes.raw_scene import RawMap, RawScene, RejectedInput, Split
-from data_prep.scenes.recording_split import check_fractions, recording_split
-from data_prep.scenes.resample import LONGEST_GAP_S, STEP_S
+from data_prep.scenes.recording_split import recording_split
 from data_prep.scenes.scene_frames import (
     PreparedMap,
     map_lines_frame,
+    map_origin,
     prepared_map,
     scene_frames,
 )
+from data_prep.scenes.scene_rules import SceneDestination, SceneRules
 from data_prep.scenes.source import SceneSource
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from data_prep.scenes.tables import (
@@ -44,59 +45,8 @@ from data_prep.schema import REJECTED, TableSchema
 KIND = "scenes"
 ALWAYS = (TRACKS, STATES, LIGHT_STATES)
 OPTIONAL = (SCENE_TOKENS, DRIVER_STYLES)
+_MAPS_KEPT_READY = 8
 _SPLIT_NAMES = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class SceneRules:
-    """How scenes are prepared.
-
-    Attributes:
-        step_s: Seconds of a step.
-        seed: Seed of the split.
-        validation: Share of the vehicle states to validate on, by whole recordings.
-        test: Share to test on.
-        max_rejected_share: Largest share of refused tracks that does not stop the command.
-    """
-
-    step_s: float = STEP_S
-    seed: int = 0
-    validation: float = 0.15
-    test: float = 0.15
-    max_rejected_share: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Refuse senseless numbers.
-
-        Raises:
-            InputError: If a step is not positive or too long, or a share is none.
-        """
-        if not 0 < self.step_s <= LONGEST_GAP_S:
-            raise InputError(f"--step-s must lie in (0, {LONGEST_GAP_S:g}], got {self.step_s:g}.")
-        if not 0 <= self.max_rejected_share <= 1:
-            raise InputError(
-                f"--max-rejected-share must lie in [0, 1], got {self.max_rejected_share:g}."
-            )
-        check_fractions(self.validation, self.test)
-
-
-@dataclass(frozen=True)
-class SceneDestination:
-    """Where the artifact goes and what its manifest says of its origin.
-
-    Attributes:
-        out: Folder the artifact will be.
-        overwrite: Replace an artifact that is there.
-        command: The command that writes it.
-        configuration: Its options.
-        inputs: Content hash by input name.
-    """
-
-    out: Path
-    overwrite: bool = False
-    command: str = "data-prep scenes"
-    configuration: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_scenes(source: SceneSource, rules: SceneRules, destination: SceneDestination) -> None:
@@ -104,8 +54,8 @@ def write_scenes(source: SceneSource, rules: SceneRules, destination: SceneDesti
 
     The source is read once. Every scene is checked, brought to the fixed clock, laid on its lanes
     and put aside on disk; when all are known they are numbered, split by recording, and laid end
-    to end into the tables. In memory at a time are one scene, the lanes of the maps, and a few
-    words about every scene.
+    to end into the tables. In memory at a time are one scene, a few maps, and a few words
+    about every scene.
 
     Args:
         source: The raw format.
@@ -140,6 +90,15 @@ class _Entry:
     place: int
 
 
+@dataclass(frozen=True)
+class _KnownMap:
+    """What is remembered of a map whose lines are put aside."""
+
+    origin_m: np.ndarray
+    line_keys: int
+    place: int
+
+
 class _Work:
     """The steps of one preparation and what they hand to each other."""
 
@@ -151,8 +110,8 @@ class _Work:
         self.reasons: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.entries: dict[str, _Entry] = {}
-        self.maps: dict[str, tuple[RawMap, PreparedMap, int]] = {}
-        self.bad_maps: dict[str, str] = {}
+        self.maps: dict[str, _KnownMap] = {}
+        self.prepared: OrderedDict[str, PreparedMap] = OrderedDict()
         self.lost_files: set[str] = set()
         self.read_files: set[str] = set()
         self.refused_tracks = self.read_tracks = self.refused_pieces = 0
@@ -199,10 +158,15 @@ class _Work:
             return
         prepared = self._map(checked.scene)
         frames = scene_frames(checked.scene, prepared, self.rules.step_s)
+        for lost in frames.lost:
+            reason = "a lone state without a velocity, or none near a step"
+            self._refuse(
+                RejectedInput(scene.file, f"scene {scene.key}, track {lost.key}: {reason}")
+            )
+        self.refused_tracks += len(frames.lost)
         if not frames.step_count:
-            self.refused_tracks += checked.read_tracks - checked.refused_tracks
             self.counts["refused_scenes"] += 1
-            self._refuse(RejectedInput(scene.file, f"scene {scene.key}: no state is near a step"))
+            self._refuse(RejectedInput(scene.file, f"scene {scene.key}: no track is left"))
             return
         place = -1
         for name, frame in frames.tables.items():
@@ -225,22 +189,37 @@ class _Work:
         )
 
     def _checked(self, scene: RawScene) -> CheckedScene:
+        known = self.maps.get(scene.map.key)
+        reason = None
         if scene.key in self.entries:
-            reason = f"scene {scene.key}: its key repeats"
-            count = max(1, len(scene.tracks))
-            return CheckedScene(None, (RejectedInput(scene.file, reason),), count, count)
-        return checked_scene(scene)
+            reason = "its key repeats"
+        elif known is not None and known.line_keys != _line_keys(scene.map):
+            reason = f"its map {scene.map.key} differs from an earlier one of that name"
+        if reason is None:
+            return checked_scene(scene, map_is_known=known is not None)
+        count = max(1, len(scene.tracks))
+        row = RejectedInput(scene.file, f"scene {scene.key}: {reason}")
+        return CheckedScene(None, (row,), count, count)
 
     def _map(self, scene: RawScene) -> PreparedMap:
+        """The scene's map, from the few that are kept ready, or made ready again."""
         key = scene.map.key
-        if key not in self.maps:
+        if key in self.prepared:
+            self.prepared.move_to_end(key)
+            return self.prepared[key]
+        raw_map, dropped = linked_map(scene.map)
+        if key in self.maps:
+            ready = prepared_map(raw_map, self.maps[key].origin_m)
+        else:
             tracks = [np.stack([one.x_m, one.y_m], axis=1) for one in scene.tracks]
-            raw_map, dropped = linked_map(scene.map)
+            ready = prepared_map(raw_map, map_origin(raw_map, np.concatenate(tracks)))
+            place = self.spools[MAP_LINES.name].append(map_lines_frame(raw_map, ready))
+            self.maps[key] = _KnownMap(ready.origin_m, _line_keys(scene.map), place)
             self.counts["dropped_links"] += dropped
-            prepared = prepared_map(raw_map, np.concatenate(tracks))
-            place = self.spools[MAP_LINES.name].append(map_lines_frame(raw_map, prepared))
-            self.maps[key] = (RawMap(key, ()), prepared, place)
-        return self.maps[key][1]
+        self.prepared[key] = ready
+        if len(self.prepared) > _MAPS_KEPT_READY:
+            self.prepared.popitem(last=False)
+        return ready
 
     def _stop_if_too_much(self) -> None:
         """Compare refused tracks with all; a file of which nothing was read counts as a scene."""
@@ -283,16 +262,16 @@ class _Work:
     def _write_maps(self, map_number: Mapping[str, int]) -> None:
         rows = []
         for key, number in map_number.items():
-            x_m, y_m = self.maps[key][1].origin_m
+            x_m, y_m = self.maps[key].origin_m
             rows.append((number, f"{self.source.name}:{key}", float(x_m), float(y_m)))
         self.writer.write_table(MAPS, pl.DataFrame(rows, schema=MAPS.polars, orient="row"))
 
         def lines() -> Iterator[pl.DataFrame]:
             for key, number in map_number.items():
-                frame = self.spools[MAP_LINES.name].read(self.maps[key][2])
+                frame = self.spools[MAP_LINES.name].read(self.maps[key].place)
                 yield _numbered(MAP_LINES, "map_id", number, frame)
 
-        _write_stream(self.writer, MAP_LINES, lines())
+        write_rows(self.writer, MAP_LINES, lines())
 
     def _write_scenes(
         self, ordered: list[_Entry], map_number: Mapping[str, int], splits: Mapping[str, Split]
@@ -315,7 +294,7 @@ class _Work:
                 if frame.height:
                     yield _numbered(schema, "scene_id", number, frame)
 
-        _write_stream(self.writer, schema, frames(), optional=schema in OPTIONAL)
+        write_rows(self.writer, schema, frames(), optional=schema in OPTIONAL)
 
     def _note(self, ordered: list[_Entry], splits: Mapping[str, Split]) -> None:
         scenes, states = Counter(), Counter()
@@ -347,6 +326,11 @@ class _Work:
         )
 
 
+def _line_keys(raw_map: RawMap) -> int:
+    """Tells maps apart that a source gives one name by mistake."""
+    return hash(tuple(line.key for line in raw_map.lines))
+
+
 def _kind_of_reason(reason: str) -> str:
     """A reason without the names and numbers in it."""
     words = re.sub(r"^(?:scene|map|track|line|file) .*?: ", "", reason)
@@ -360,7 +344,7 @@ def _numbered(schema: TableSchema, column: str, number: int, frame: pl.DataFrame
     return numbered.select(schema.polars.names())
 
 
-def _write_stream(
+def write_rows(
     writer: ArtifactWriter,
     schema: TableSchema,
     frames: Iterator[pl.DataFrame],

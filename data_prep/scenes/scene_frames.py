@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from data_prep.scenes.raw_scene import RawLine, RawMap, RawScene
+from data_prep.scenes.raw_scene import RawLine, RawMap, RawScene, RawTrack
 from data_prep.scenes.resample import SteppedTrack, resampled
 from data_prep.scenes.route import RULES, LaneGraph, continued_route, matched_route
 from data_prep.scenes.tables import (
@@ -40,15 +40,18 @@ class PreparedMap:
     graph: LaneGraph
 
 
-def prepared_map(raw_map: RawMap, tracks_m: Float[np.ndarray, "state 2"]) -> PreparedMap:
-    """A map with its origin: whole metres near its middle, or near the tracks if it is empty."""
+def map_origin(raw_map: RawMap, tracks_m: Float[np.ndarray, "state 2"]) -> Float[np.ndarray, " 2"]:
+    """Whole metres near the middle of a map, or of the tracks where the map is empty."""
     points = [np.asarray(line.points_m, float) for line in raw_map.lines] or [tracks_m]
     everything = np.concatenate(points)
-    middle = (everything.min(axis=0) + everything.max(axis=0)) / 2
+    return np.round((everything.min(axis=0) + everything.max(axis=0)) / 2)
+
+
+def prepared_map(raw_map: RawMap, origin_m: Float[np.ndarray, " 2"]) -> PreparedMap:
+    """A map made ready for the scenes on it."""
     number = {line.key: at for at, line in enumerate(raw_map.lines)}
     graph = LaneGraph(raw_map)
-    centres = tuple(number[key] for key in graph.keys)
-    return PreparedMap(np.round(middle), number, centres, graph)
+    return PreparedMap(origin_m, number, tuple(number[key] for key in graph.keys), graph)
 
 
 def map_lines_frame(raw_map: RawMap, prepared: PreparedMap) -> pl.DataFrame:
@@ -99,6 +102,7 @@ class SceneFrames:
         step_count: Steps it lasts.
         ego_track_id: The recording vehicle's track.
         vehicle_states: States of vehicles.
+        lost: Tracks none of whose states could be laid on a step.
         counts: Sums for the notes of the whole set.
     """
 
@@ -106,6 +110,7 @@ class SceneFrames:
     step_count: int
     ego_track_id: int | None
     vehicle_states: int
+    lost: tuple[RawTrack, ...]
     counts: Mapping[str, int]
 
 
@@ -144,13 +149,13 @@ def scene_frames(scene: RawScene, prepared: PreparedMap, step_s: float) -> Scene
         step_count,
         number.get(scene.ego_key) if scene.ego_key is not None else None,
         sum(int(steps.step.size) for steps in vehicles),
+        tuple(track for track, steps in stepped if not steps.step.size),
         {
             "tracks": len(kept),
             "states": sum(int(steps.step.size) for _, steps in kept),
             "vehicle_tracks": len(vehicles),
             "vehicle_tracks_of_5_s": sum(_lasts(steps, step_s, 5.0) for steps in vehicles),
             "vehicle_tracks_with_route": sum(1 for row in tracks if row["route_ids"]),
-            "tracks_between_steps": len(scene.tracks) - len(kept),
         },
     )
 

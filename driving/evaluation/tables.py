@@ -14,9 +14,8 @@ DISPLACEMENTS: tuple[tuple[str, str], ...] = (
     ("ade_3s_m", "mean distance to the log over 3 s"),
     ("ade_4s_m", "mean distance to the log over 4 s"),
     ("fde_4s_m", "distance to the log after 4 s"),
-    ("l2_2s_m", "distance to the log after 2 s"),
-    ("l2_3s_m", "distance to the log after 3 s"),
-    ("l2_4s_m", "distance to the log after 4 s"),
+    ("style_l2_m", "StyleDrive's L2: mean of the distances after 2, 3 and 4 s"),
+    ("missed", "1 where a distance exceeds its bound: 2, 4, 6, 7 m up to 1, 2, 3, 4 s"),
 )
 """Only of the open loop: a closed loop leaves the log on purpose."""
 
@@ -49,6 +48,7 @@ RESULTS = TableSchema(
         Column("sample_id", _int32, "which sample"),
         *(Column(name, _float32, meaning, nullable=True) for name, meaning in DISPLACEMENTS),
         *(Column(name, _float32, meaning) for name, meaning in SCORES),
+        Column("start_speed_mps", _float32, "the ego's speed at the beginning"),
         Column("style_values", pl.List(pl.Float32()), "the style it drove, as in `styles`"),
         Column("style_mask", pl.List(pl.Boolean()), "which dimensions could be measured"),
         Column("driven_label", _text, "what the rules call it"),

@@ -187,6 +187,7 @@ def _write(writer: ArtifactWriter, found: Annotated, chosen: AnnotateOptions) ->
     truth = _truth(found.artifact, samples, styles, judged)
     if truth is not None:
         writer.notes["truth"] = truth.notes()
+        writer.notes["truth_lines"] = truth.lines()
         lines += truth.lines()
     return lines
 

@@ -1,5 +1,6 @@
 """Where a vehicle is across its lane: the nearest lane centre that runs its way, step by step."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,15 +47,15 @@ def lane_frame(world: World, poses: Float[Tensor, "batch step 3"]) -> LaneFrame:
 
     along = end - start
     direction = torch.atan2(along[..., 1], along[..., 0])
-    away, foot = point_to_segment(poses[..., :2], start, end)
-    turned = wrapped(poses[:, :, None, 2] - direction[:, None]).abs()
-    usable = there[:, None] & (turned < MOST_ANGLE_RAD)
-    distance, nearest = torch.where(usable, away, torch.inf).min(-1)
+    # the same way: less than 45 degrees apart, told by the cosine of the difference
+    lane_way = along / along.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    way = torch.stack([poses[..., 2].cos(), poses[..., 2].sin()], -1)
+    usable = there[:, None] & (way @ lane_way.mT > math.cos(MOST_ANGLE_RAD))
+    distance, nearest = nearest_segment(poses[..., :2], start, end, usable)
     mask = distance <= FARTHEST_M
 
     heading = direction.gather(1, nearest)
-    chosen_foot = foot.gather(2, nearest[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
-    offset = poses[..., :2] - chosen_foot
+    offset = poses[..., :2] - foot_on(poses[..., :2], start, end, nearest)
     across = heading.cos() * offset[..., 1] - heading.sin() * offset[..., 0]
     known = limit_known.gather(1, nearest) & mask
     return LaneFrame(
@@ -72,18 +73,37 @@ def wrapped(angle_rad: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return torch.remainder(angle_rad + torch.pi, 2 * torch.pi) - torch.pi
 
 
-def point_to_segment(
-    points_m: Float[Tensor, "batch step 2"],
+def nearest_segment(
+    points_m: Float[Tensor, "batch point 2"],
     start_m: Float[Tensor, "batch segment 2"],
     end_m: Float[Tensor, "batch segment 2"],
-) -> tuple[Float[Tensor, "batch step segment"], Float[Tensor, "batch step segment 2"]]:
-    """Distance of every point to every segment, and the nearest place on it."""
+    usable: Bool[Tensor, "batch _ segment"],
+) -> tuple[Float[Tensor, "batch point"], Int[Tensor, "batch point"]]:
+    """Distance of every point to the nearest usable segment, and which one that is.
+
+    Where none is usable the distance is inf and the segment any. No tensor has a last axis of two:
+    the many small sums would cost more than everything else.
+    """
+    x, y = points_m[..., 0, None], points_m[..., 1, None]
     start_x, start_y = start_m[:, None, :, 0], start_m[:, None, :, 1]
-    along_x, along_y = (end_m - start_m)[:, None].unbind(-1)
-    x, y = points_m[:, :, None, 0], points_m[:, :, None, 1]
+    along_x, along_y = end_m[:, None, :, 0] - start_x, end_m[:, None, :, 1] - start_y
     length2 = (along_x.square() + along_y.square()).clamp_min(1e-12)
-    share = ((x - start_x) * along_x + (y - start_y) * along_y) / length2
-    share = share.clamp_(0.0, 1.0)
-    foot_x, foot_y = start_x + share * along_x, start_y + share * along_y
-    distance = torch.hypot(x - foot_x, y - foot_y)
-    return distance, torch.stack([foot_x, foot_y], -1)
+    from_x, from_y = x - start_x, y - start_y
+    share = ((from_x * along_x + from_y * along_y) / length2).clamp_(0.0, 1.0)
+    away2 = (from_x - share * along_x).square_() + (from_y - share * along_y).square_()
+    nearest2, nearest = away2.masked_fill_(~usable, torch.inf).min(-1)
+    return nearest2.sqrt(), nearest
+
+
+def foot_on(
+    points_m: Float[Tensor, "batch point 2"],
+    start_m: Float[Tensor, "batch segment 2"],
+    end_m: Float[Tensor, "batch segment 2"],
+    chosen: Int[Tensor, "batch point"],
+) -> Float[Tensor, "batch point 2"]:
+    """The place on the chosen segment that is nearest to each point."""
+    index = chosen[..., None].expand(-1, -1, 2)
+    start = start_m.gather(1, index)
+    along = end_m.gather(1, index) - start
+    share = ((points_m - start) * along).sum(-1) / along.square().sum(-1).clamp_min(1e-12)
+    return start + share.clamp(0.0, 1.0)[..., None] * along

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, max_pool1d, pad
 
 from driving.style.kinematic_measures import distance_travelled
-from driving.style.lane_frame import point_to_segment, wrapped
+from driving.style.lane_frame import foot_on, nearest_segment, wrapped
 from driving.style.measures import Column
 from driving.world import AGENT_CYCLIST, AGENT_VEHICLE, World
 
@@ -63,10 +63,10 @@ def leader(world: World, poses: Float[Tensor, "batch step 3"], *, first: int) ->
     batch, agents = world.agent_mask.shape[:2]
     count = poses.shape[1]
     points = world.agent_poses[:, :, steps, :2].reshape(batch, agents * count, 2)
-    away, foot = point_to_segment(points, path[:, :-1], path[:, 1:])
-    nearest = away.argmin(-1)
-    distance = away.gather(-1, nearest[..., None])[..., 0].view(batch, agents, count)
-    chosen = foot.gather(2, nearest[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
+    always = torch.ones(batch, 1, path.shape[1] - 1, dtype=torch.bool, device=path.device)
+    distance, nearest = nearest_segment(points, path[:, :-1], path[:, 1:], always)
+    distance = distance.view(batch, agents, count)
+    chosen = foot_on(points, path[:, :-1], path[:, 1:], nearest)
     begin = path.gather(1, nearest[..., None].expand(-1, -1, 2))
     along = arc.gather(1, nearest) + (chosen - begin).norm(dim=-1)
     along = along.view(batch, agents, count)
@@ -115,14 +115,17 @@ def _ahead(world: World, pose: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch
     route, there = world.route_points, world.route_mask
     if route.shape[1] < 2:
         return straight
-    away, foot = point_to_segment(pose[:, None, :2], route[:, :-1], route[:, 1:])
     usable = there[:, :-1] & there[:, 1:]
-    distance, nearest = torch.where(usable[:, None], away, torch.inf)[:, 0].min(-1)
+    distances, nearests = nearest_segment(
+        pose[:, None, :2], route[:, :-1], route[:, 1:], usable[:, None]
+    )
+    feet = foot_on(pose[:, None, :2], route[:, :-1], route[:, 1:], nearests)
+    distance, nearest, foot = distances[:, 0], nearests[:, 0], feet[:, 0]
     pieces = torch.where(usable[..., None], route.diff(dim=1), 0.0)
     lengths = pieces.norm(dim=-1)
     row = torch.arange(len(pose), device=pose.device)
     before = lengths.cumsum(-1) - lengths
-    at = before[row, nearest] + (foot[row, 0, nearest] - route[row, nearest]).norm(dim=-1)
+    at = before[row, nearest] + (foot - route[row, nearest]).norm(dim=-1)
     wanted = at[:, None] + reach
     place = torch.searchsorted(before.contiguous(), wanted.contiguous(), right=True) - 1
     final = (usable.sum(-1, keepdim=True) - 1).clamp_min(0)
@@ -132,7 +135,7 @@ def _ahead(world: World, pose: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch
     rest = wanted - before.gather(1, place)
     normal = torch.stack([-step[..., 1], step[..., 0]], -1)
     own = unit[row, nearest]
-    beside = pose[:, :2] - foot[row, 0, nearest]
+    beside = pose[:, :2] - foot
     offset = own[:, 0] * beside[:, 1] - own[:, 1] * beside[:, 0]
     along = route.gather(1, place[..., None].expand(-1, -1, 2)) + rest[..., None] * step
     along = along + offset[:, None, None] * normal

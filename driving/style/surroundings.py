@@ -8,7 +8,7 @@ from torch import Tensor
 from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES
 from driving.line_facts import LineFacts
 from driving.style.features import WINDOW_STEPS
-from driving.style.lane_frame import lane_frame, point_to_segment, wrapped
+from driving.style.lane_frame import lane_frame, nearest_segment, wrapped
 from driving.style.scenario import Surroundings
 from driving.world import AGENT_VEHICLE, LINE_CROSSWALK, World
 
@@ -131,10 +131,8 @@ def _comes_in(world: World) -> Bool[np.ndarray, " batch"]:
     vehicles = (world.agent_kinds == AGENT_VEHICLE) & world.agent_mask[:, :, world.now]
     away = []
     for step in (world.now, end):
-        distance, _ = point_to_segment(
-            world.agent_poses[:, :, step, :2], route[:, :-1], route[:, 1:]
-        )
-        away.append(torch.where(usable, distance, torch.inf).amin(-1))
+        places = world.agent_poses[:, :, step, :2]
+        away.append(nearest_segment(places, route[:, :-1], route[:, 1:], usable)[0])
     turned = wrapped(world.agent_poses[:, :, end, 2] - world.ego_poses[:, None, end, 2]).abs()
     comes = (away[0] > OFF_ROUTE_M) & (away[1] <= ON_ROUTE_M) & (turned < torch.pi / 4)
     return (comes & vehicles & world.agent_mask[:, :, end]).any(-1).numpy()

@@ -23,9 +23,10 @@ def signed(value: float | int, digits: int = 4) -> str:
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
-def interval(found: Mapping[str, float]) -> Markup:
+def interval(found: Mapping[str, float], digits: int = 4) -> Markup:
     """The ends of an interval, small."""
-    return element("span", f"{number(found['low'])}{DASH}{number(found['high'])}", class_="ci")
+    low, high = number(found["low"], digits), number(found["high"], digits)
+    return element("span", f"{low}{DASH}{high}", class_="ci")
 
 
 def share(value: float) -> str:

@@ -1,0 +1,217 @@
+"""Run the whole driving path, command by command, and end with its report.
+
+    make demo-driving                      simulated traffic, offline
+    make demo-driving LOGS=folder          real logs: CommonRoad, ScenarioNet or Argoverse 2
+
+Every command is shown before it runs, and can be typed as it stands. What a command made is kept:
+a second run begins where the first one stopped. Standard library only.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo_steps import ROOT, DemoError, Step, perform
+
+CONFIGS = ROOT / "configs" / "driving"
+FORMATS = (
+    ("commonroad", "*.xml"),
+    ("scenarionet", "sd_*.pkl"),
+    ("argoverse2-sensor", "annotations*.feather"),
+    ("argoverse2-forecasting", "scenario_*.parquet"),
+)
+"""Command of `data-prep`, and the files by which its format is known."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """One planner of the demo.
+
+    Attributes:
+        name: Its row in the report, and of a trained one its configuration.
+        trained: It is trained; else it follows rules.
+        learns_from_teacher: Its configuration reads the teacher's drives.
+        reads_style: It is asked for every style.
+    """
+
+    name: str
+    trained: bool = False
+    learns_from_teacher: bool = False
+    reads_style: bool = True
+
+
+PLANNERS = (
+    Planner("log", reads_style=False),
+    Planner("constant_velocity", reads_style=False),
+    Planner("idm"),
+    Planner("ego_mlp", trained=True),
+    Planner("diffusion_no_style", trained=True, reads_style=False),
+    Planner("diffusion_one_hot", trained=True),
+    Planner("diffusion", trained=True, learns_from_teacher=True),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much the demo does.
+
+    Attributes:
+        traffic: Options of the simulated traffic.
+        stride_s: Time between two samples of a vehicle.
+        taught: Training samples the teacher drives.
+        epochs: Passes of training.
+        driven: Test samples every planner drives.
+    """
+
+    traffic: tuple[str, ...]
+    stride_s: str
+    taught: str
+    epochs: str
+    driven: str
+
+
+WHOLE = Size(("--scenes", "40", "--duration-s", "30"), "4", "3000", "10", "200")
+TINY = Size(("--scenes", "4", "--duration-s", "12"), "4", "64", "1", "16")
+
+
+def formats_below(logs: Path) -> list[str]:
+    """The `data-prep` commands that can read something below a folder.
+
+    Raises:
+        DemoError: If there is no such folder, or nothing below it is of a known format.
+    """
+    if not logs.exists():
+        raise DemoError(f"{logs} is not there; give the folder of the logs.")
+    found = [command for command, files in FORMATS if next(logs.rglob(files), None) is not None]
+    if not found:
+        raise DemoError(
+            f"{logs} holds no CommonRoad, ScenarioNet or Argoverse 2 logs; nuPlan's need their "
+            "maps: see `data-prep nuplan --help`."
+        )
+    return found
+
+
+def scene_steps(logs: Path | None, out: Path, size: Size) -> list[Step]:
+    """The commands that make the scenes: of simulated traffic, or of every format found."""
+    scenes = out / "scenes"
+    if logs is None:
+        words = ("data-prep", "traffic", *size.traffic, "--out", str(scenes))
+        return [Step("Simulate traffic whose drivers have styles that are written down.", words,
+                     scenes)]  # fmt: skip
+    commands = formats_below(logs)
+    if len(commands) == 1:
+        words = ("data-prep", commands[0], "--logs", str(logs), "--out", str(scenes))
+        return [Step("Read the logs into tables.", words, scenes)]
+    path = []
+    for command in commands:
+        part = out / "parts" / command
+        words = ("data-prep", command, "--logs", str(logs), "--out", str(part))
+        path.append(Step(f"Read the logs of {command} into tables.", words, part))
+    parts = tuple(step.makes for step in path)
+    words = ("data-prep", "join", "--scenes", *map(str, parts), "--out", str(scenes))
+    return [*path, Step("Join the tables of all formats.", words, scenes, parts)]
+
+
+def steps(logs: Path | None, out: Path, *, tiny: bool = False) -> list[Step]:
+    """The whole path, in order."""
+    size = TINY if tiny else WHOLE
+    path = scene_steps(logs, out, size)
+    scenes = path[-1].makes
+    styles, vectors, teacher = out / "styles", out / "style_vectors", out / "teacher"
+    stride = size.stride_s if logs is None else "1"
+    path += [
+        _step(
+            "Measure how everybody drives, and name the styles.",
+            ("driving", "annotate", "--stride-s", stride),
+            {"--scenes": scenes},
+            styles,
+        ),
+        _step(
+            "Turn styles into the vectors a planner is conditioned on.",
+            ("driving", "encode"),
+            {"--styles": styles, "--scenes": scenes},
+            vectors,
+        ),
+        _step(
+            "Drive the training samples in several styles by rules: a log shows one.",
+            ("driving", "teach", "--maximum-samples", size.taught),
+            {"--scenes": scenes, "--styles": styles},
+            teacher,
+        ),
+    ]
+    rollouts = []
+    for planner in PLANNERS:
+        run = out / "fit" / planner.name
+        if planner.trained:
+            path.append(_fit(planner, (scenes, styles, vectors, teacher), run, size))
+        rollouts.append(out / "rollouts" / planner.name)
+        path.append(_simulate(planner, (scenes, styles, vectors), run, rollouts[-1], size))
+    report = out / "report"
+    words = ("driving", "report", "--rollouts", *map(str, rollouts), "--out", str(report))
+    path.append(Step("Compare the planners in one report.", words, report, tuple(rollouts)))
+    return path
+
+
+def _step(says: str, words: tuple[str, ...], reads: dict[str, Path], makes: Path) -> Step:
+    options = [word for option, path in reads.items() for word in (option, str(path))]
+    return Step(says, (*words, *options, "--out", str(makes)), makes, tuple(reads.values()))
+
+
+def _fit(planner: Planner, made: Sequence[Path], run: Path, size: Size) -> Step:
+    scenes, styles, vectors, teacher = made
+    config = CONFIGS / f"{planner.name}.yaml"
+    inputs = {"--data.scenes": scenes, "--data.styles": styles, "--data.style_vectors": vectors}
+    if planner.learns_from_teacher:
+        inputs["--data.teacher"] = teacher
+    words = ["driving", "fit", "--config", os.path.relpath(config)]
+    for option, path in inputs.items():
+        words += [option, str(path)]
+    words += ["--trainer.max_epochs", size.epochs, "--run-folder", str(run)]
+    return Step(f"Train {planner.name}.", tuple(words), run, (config, *inputs.values()))
+
+
+def _simulate(planner: Planner, made: Sequence[Path], run: Path, makes: Path, size: Size) -> Step:
+    scenes, styles, vectors = made
+    who = {"--checkpoint": run} if planner.trained else {}
+    words: tuple[str, ...] = ("driving", "simulate", "--name", planner.name)
+    if not planner.trained:
+        words += ("--rules", planner.name)
+    presets = ("conservative", "normal", "aggressive")
+    asked = ("none", "before", "own", "shuffled", *presets) if planner.reads_style else ("none",)
+    closed = ("none", *presets) if planner.reads_style else ("none",)
+    words += ("--conditions", *asked, "--closed-conditions", *closed)
+    if planner.learns_from_teacher:
+        words += ("--sweep",)
+    words += ("--maximum-samples", size.driven)
+    inputs = who | {"--scenes": scenes, "--styles": styles, "--style-vectors": vectors}
+    return _step(f"Let {planner.name} drive the test samples.", words, inputs, makes)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo and return the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Run the whole driving path and end with its report.",
+    )
+    parser.add_argument("--logs", type=Path, help="folder of real logs instead of traffic")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo-driving"), help="folder for everything"
+    )
+    parser.add_argument(
+        "--bin", type=Path, default=Path(".venv/bin"), help="folder of the console scripts"
+    )
+    parser.add_argument("--fresh", action="store_true", help="begin anew")
+    parser.add_argument("--tiny", action="store_true", help="little traffic, one pass")
+    options = parser.parse_args(argv)
+    return perform(
+        lambda: steps(options.logs, options.out, tiny=options.tiny),
+        options.out / "report",
+        options.bin,
+        fresh=options.fresh,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

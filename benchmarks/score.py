@@ -34,7 +34,6 @@ from driving.world import (
     LINE_LANE,
     World,
 )
-from tests.oracles.shapely_scorer import score_rides
 
 AIM = 100.0
 BLOCK_M, LANE_M, STEPS, FUTURE = 120.0, 3.5, 41, 54
@@ -48,7 +47,12 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=20, help="rides per scene")
     parser.add_argument("--agents", type=int, default=30, help="road users per scene")
     parser.add_argument("--turns", type=int, default=5, help="turns per cell; the best one counts")
-    parser.add_argument("--loop-scenes", type=int, default=2, help="scenes the loop scores")
+    parser.add_argument(
+        "--loop-scenes",
+        type=int,
+        default=2,
+        help="scenes the loop scores; 0 for no loop (and no shapely)",
+    )
     parser.add_argument("--argoverse", type=Path, help="folder with log_map_archive_*.json files")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
@@ -69,16 +73,25 @@ def main() -> None:
         for version in ("navsim", "released", "fine"):
             for count in options.scenes:
                 row = measure(maps, area.to(device), version, device, (count, options))
-                row |= {"loop_rides_per_s": loop[version], "aim": AIM}
-                row["times"] = row["rides_per_s"] / loop[version]
+                slow = loop.get(version, 0.0)
+                row |= {"loop_rides_per_s": slow, "aim": AIM}
+                row["times"] = row["rides_per_s"] / slow if slow else 0.0
                 rows.append(row)
                 print(
                     f"{version:9} {device:6}  {count:6}  {row['rides_per_s']:7.0f}  "
-                    f"{1e6 / row['rides_per_s']:11.1f}  {loop[version]:12.1f}  "
+                    f"{1e6 / row['rides_per_s']:11.1f}  {slow:12.1f}  "
                     f"{row['times']:5.0f}  {AIM:3.0f}"
                 )
+    agreement = devices_agree(maps, area, options) if torch.cuda.is_available() else {}
+    if agreement:
+        shares = (f"{name} {share:.2%}" for name, share in agreement.items())
+        print("same on both devices: " + ", ".join(shares))
     if options.json:
-        print(json.dumps({"rows": rows, "same": same, "build_s": build_s}))
+        print(
+            json.dumps(
+                {"rows": rows, "same": same, "same_on_devices": agreement, "build_s": build_s}
+            )
+        )
 
 
 def measure(
@@ -107,6 +120,10 @@ def measure_loop(
     maps: list[list[np.ndarray]], area: DrivableArea, options: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Rides per second of the loop, and the share of equal scores in float32."""
+    if not options.loop_scenes:
+        return {}, {}
+    import tests.oracles.shapely_scorer  # noqa: F401  (not to be timed)
+
     world, rides = scenes(maps, options.loop_scenes, options.candidates, options.agents)
     speeds, equal = {}, {name: [] for name in SAME}
     for version in ("navsim", "released", "fine"):
@@ -118,6 +135,21 @@ def measure_loop(
         for name in SAME:
             equal[name].append(float((getattr(found, name).numpy() == expected[name]).mean()))
     return speeds, {name: float(np.mean(shares)) for name, shares in equal.items()}
+
+
+def devices_agree(
+    maps: list[list[np.ndarray]], area: DrivableArea, options: argparse.Namespace
+) -> dict[str, float]:
+    """Share of equal scores on the CPU and the GPU."""
+    world, rides = scenes(maps, max(options.scenes), options.candidates, options.agents)
+    shares = {}
+    for version in ("navsim", "released", "fine"):
+        here = score(world, rides, area, version)
+        there = score(world.to("cuda"), moved(rides, "cuda"), area.to("cuda"), version)
+        for name in SAME:
+            equal = getattr(here, name) == getattr(there, name).cpu()
+            shares[f"{version} {name}"] = float(equal.double().mean())
+    return shares
 
 
 def score(world: World, rides: Motion, area: DrivableArea, version: str) -> Scores:
@@ -134,6 +166,8 @@ def slow_score(
     world: World, rides: Motion, maps: list[list[np.ndarray]], version: str
 ) -> dict[str, np.ndarray]:
     """The same with the loop."""
+    from tests.oracles.shapely_scorer import score_rides
+
     if version == "navsim":
         return score_rides(world, rides, maps, version)
     styles = styles_of(world).numpy()

@@ -11,7 +11,8 @@ from data_prep.scenes.raw_scene import RawLine
 if TYPE_CHECKING:
     from data_prep.scenes.nuplan_lanes import NuPlanLanes
 
-_JUMP_COST = 50.0  # in samples that drove elsewhere: rather a wrong lane than a gap
+_SPACING_M = 2.0
+_JUMP_COST = 50.0  # in places that were driven elsewhere: rather a wrong lane than a gap
 _SIDE_COST = 5.0
 
 
@@ -46,9 +47,9 @@ def route_lanes(
 ) -> tuple[str, ...]:
     """One lane of each roadblock: connected where that can be, close to where was driven.
 
-    The chain of lanes with the least cost: samples of the trail that lie nearer to another lane
-    of the same roadblock, and a fixed cost for every step to a lane that is no successor of the
-    one before (less if it is a successor of the lane beside it, which is a lane change).
+    The chain of lanes with the least cost: places every two metres of the trail that lie nearer
+    to another lane of the same roadblock, and a fixed cost for every step to a lane that is no
+    successor of the one before (less if it is one of the lane beside it, which is a lane change).
 
     Args:
         lanes: The map's.
@@ -64,6 +65,7 @@ def route_lanes(
     stages = [stage for stage in stages if stage]
     if not stages:
         return ()
+    driven_m = _thinned(driven_m)
     best = {key: (cost, (key,)) for key, cost in _costs(lanes.lines, stages[0], driven_m).items()}
     for stage in stages[1:]:
         own = _costs(lanes.lines, stage, driven_m)
@@ -77,6 +79,12 @@ def route_lanes(
     return min(best.values())[1]
 
 
+def _thinned(driven_m: Float[np.ndarray, "sample 2"]) -> Float[np.ndarray, "place 2"]:
+    """The trail without what is nearer than two metres, so that no clock and no stop counts."""
+    gone_m = np.append(0.0, np.cumsum(np.hypot(*np.diff(driven_m, axis=0).T)))
+    return driven_m[np.unique(gone_m // _SPACING_M, return_index=True)[1]]
+
+
 def _contains(whole: Sequence[str], piece: Sequence[str]) -> bool:
     count = len(piece)
     starts = range(len(whole) - count + 1)
@@ -86,7 +94,7 @@ def _contains(whole: Sequence[str], piece: Sequence[str]) -> bool:
 def _costs(
     lines: Mapping[str, RawLine], stage: Sequence[str], driven_m: Float[np.ndarray, "sample 2"]
 ) -> dict[str, float]:
-    """How many samples that lie beside the roadblock are nearer to another of its lanes."""
+    """How many places that lie beside the roadblock are nearer to another of its lanes."""
     distances = np.stack([_distance(lines[key].points_m, driven_m) for key in stage])
     beside = distances.min(0) < 4.0
     nearest = distances.argmin(0)[beside]

@@ -270,10 +270,12 @@ def classified(
     split = GroupKFold(folds).split(features, asked, recordings) if folds > 1 else [(every, every)]
     found = np.zeros(len(asked), np.int64)
     for learnt, judged in split:
+        told = [len(np.unique(c[np.isfinite(c)])) > 1 for c in features[learnt].T]  # varies at all
         model = HistGradientBoostingClassifier(
             max_iter=60, learning_rate=0.15, min_samples_leaf=10, random_state=0
         )
-        found[judged] = model.fit(features[learnt], asked[learnt]).predict(features[judged])
+        model.fit(features[learnt][:, told], asked[learnt])
+        found[judged] = model.predict(features[judged][:, told])
     return found
 
 
@@ -366,7 +368,7 @@ def _with_presets(runs: Sequence[DrivenRun]) -> list[tuple[DrivenRun, str]]:
         (run, loop)
         for run in runs
         for loop in (OPEN_LOOP, CLOSED_LOOP)
-        if all((loop, label) in set(run.asked()) for label in PRESETS)
+        if run.reads_style and all((loop, label) in set(run.asked()) for label in PRESETS)
     ]
 
 

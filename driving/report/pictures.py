@@ -76,14 +76,14 @@ def speed_curves(example: Example, drives: Sequence[str], colours: Mapping[str, 
         for v in ticks
     ]
     parts += [
-        element("text", f"{seconds} s", x=place(round(seconds / step_s), 0)[0], y=height - 6,
+        element("text", f"{seconds} s", x=place(round(seconds / step_s), 0.0)[0], y=height - 6,
                 class_="middle tick")
         for seconds in range(0, int(most_s) + 1, max(1, int(most_s) // 4))
     ]  # fmt: skip
     parts += [
         element(
             "polyline",
-            points=_points([place(step, speed) for step, speed in enumerate(curve)]),
+            points=_points([place(step, float(speed)) for step, speed in enumerate(curve)]),
             class_=f"line c{colours.get(name, 7) % 8}",
         )
         for name, curve in curves.items()

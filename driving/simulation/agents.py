@@ -159,7 +159,7 @@ def _leaders(
     half_width = (sizes[:, None, :, 0] * across + sizes[:, None, :, 1] * ahead) / 2
     reach = half_width + world.agent_sizes_m[:, :, None, 1] / 2 + CORRIDOR_MARGIN_M
     leads = mask[:, None] & (beside.left_m.abs() < reach)
-    leads = leads & (beside.along_m > traffic.along_m[..., None] + 0.1)
+    leads = leads & (beside.along_m > traffic.along_m[..., None])
     own = torch.eye(count, count + 1, dtype=torch.bool, device=leads.device)
     rear, leader = torch.where(leads & ~own, beside.along_m - half_length, torch.inf).min(-1)
     along = velocities[:, None, :, 0] * beside.heading_rad.cos()

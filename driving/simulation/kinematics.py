@@ -154,8 +154,11 @@ def track(
     length_m = length_m.expand_as(reference.speed_mps[..., 0])
     shape = length_m.shape
     centre = initial.poses[..., -1, :].expand(*shape, 3)
+    start = ahead_by(centre, -REAR_AXLE_PER_LENGTH * length_m)
     now = _Vehicle(
-        *ahead_by(centre, -REAR_AXLE_PER_LENGTH * length_m).unbind(-1),
+        start[..., 0],
+        start[..., 1],
+        start[..., 2],
         initial.speed_mps[..., -1].expand(shape),
         initial.acceleration_mps2[..., -1].expand(shape),
         initial.steering_rad[..., -1].expand(shape),

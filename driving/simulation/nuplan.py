@@ -3,8 +3,9 @@
 The devkit is not on the package index. Take its source from github.com/motional/nuplan-devkit,
 install what it needs and put the source on the path::
 
-    pip install "personalize[nuplan]" rasterio opencv-python-headless matplotlib requests retry \
-        aiofiles aioboto3 boto3 psutil sympy pytest scipy pandas tqdm cachetools
+    pip install "personalize[nuplan]" geopandas pyogrio pyquaternion rasterio pandas pyarrow
+    pip install opencv-python-headless matplotlib pillow scipy sympy tqdm pytest psutil
+    pip install requests retry aiofiles aioboto3 boto3
     pip install --no-deps --editable nuplan-devkit
 
 (not in editable mode it lacks its YAML files). Its `requirements.txt` cannot be met on Python 3.11

@@ -32,7 +32,7 @@ PLAN_SPAN = PLAN_STEPS * STEPS_PER_PLAN_STEP
 class Gate(Protocol):
     """A check that forbids candidates."""
 
-    def __call__(self, world: World, motion: Motion) -> Bool[Tensor, "batch candidate"]:
+    def __call__(self, world: World, motion: Motion, /) -> Bool[Tensor, "batch candidate"]:
         """Which candidates may be driven.
 
         Args:

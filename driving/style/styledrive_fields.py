@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from driving.world import AGENT_CYCLIST, AGENT_PEDESTRIAN, AGENT_VEHICLE
+from driving.world import AGENT_CYCLIST, AGENT_PEDESTRIAN, AGENT_VEHICLE, World
 
 FRAME_COUNT, FRAME_S = 10, 0.5
 NO_LEADER, UNSAFE, SAFE, OVERSAFE = -1, 0, 1, 2
@@ -54,6 +54,49 @@ class TenFrames:
     def __post_init__(self) -> None:
         if len(self.poses) != FRAME_COUNT:
             raise ValueError(f"A label looks at {FRAME_COUNT} frames, got {len(self.poses)}.")
+
+
+def ten_frames(
+    world: World, row: int, *, lane_change_frame: int | None = None, merging: bool = False
+) -> TenFrames:
+    """The five seconds after the present of one sample, as the log has them.
+
+    A world knows speed along the heading only, so the ego's velocity to the left is 0 and its
+    acceleration to the left is speed times turning; both accelerations are differences over half
+    a second or, in between, a second.
+
+    Args:
+        world: With five seconds of future.
+        row: Which sample.
+        lane_change_frame: When the ego changes lane; None if it does not.
+        merging: Two lanes become one here.
+
+    Raises:
+        ValueError: If the world's future is too short or the ego was not seen all the time.
+    """
+    stride = round(FRAME_S / world.step_s)
+    steps = world.now + stride * np.arange(FRAME_COUNT + 1)
+    if steps[-1] >= world.ego_poses.shape[1]:
+        raise ValueError(f"A label looks at {FRAME_COUNT * FRAME_S:g} s of future; give the world.")
+    if not bool(world.ego_mask[row, steps].all()):
+        raise ValueError(f"the ego of sample {row} was not seen for the whole of its future.")
+    poses = world.ego_poses[row, steps].double().numpy()
+    speed = world.ego_speed_mps[row, steps].double().numpy()
+    turning = np.gradient(np.unwrap(poses[:, 2]), FRAME_S)
+    accelerations = np.stack([np.gradient(speed, FRAME_S), speed * turning], -1)
+    seen = world.agent_mask[row][:, steps[1:]].numpy()
+    return TenFrames(
+        poses=poses[1:],
+        velocities_mps=np.stack([speed, np.zeros_like(speed)], -1)[1:],
+        accelerations_mps2=accelerations[1:],
+        size_m=world.ego_size_m[row].double().numpy(),
+        others=world.agent_poses[row][:, steps[1:]].double().numpy(),
+        other_mask=seen,
+        other_sizes_m=world.agent_sizes_m[row].double().numpy(),
+        other_kinds=world.agent_kinds[row].numpy(),
+        lane_change_frame=lane_change_frame,
+        merging=merging,
+    )
 
 
 def styledrive_fields(future: TenFrames) -> dict[str, Any]:

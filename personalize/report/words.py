@@ -1,6 +1,7 @@
 """How numbers are written in a report."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from personalize.report.markup import Markup, element
 
@@ -23,7 +24,7 @@ def signed(value: float | int, digits: int = 4) -> str:
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
-def interval(found: Mapping[str, float], digits: int = 4) -> Markup:
+def interval(found: Mapping[str, Any], digits: int = 4) -> Markup:
     """The ends of an interval, small."""
     low, high = number(found["low"], digits), number(found["high"], digits)
     return element("span", f"{low}{DASH}{high}", class_="ci")

@@ -77,7 +77,7 @@ def world_of(
         line_points[0, number, : len(line)] = torch.tensor(line, dtype=torch.float64)
         line_mask[0, number, : len(line)] = True
     return _world(
-        agents=(poses, velocities, mask[None], torch.tensor([kinds])),
+        agents=(poses, velocities, mask[None], torch.tensor([kinds], dtype=torch.long)),
         agent_sizes=torch.tensor([[sizes] * agents], dtype=torch.float64).reshape(1, agents, 2),
         lines=(line_points, line_mask, torch.tensor([[kind for kind, _ in lines]]).long()),
         route=torch.tensor(route, dtype=torch.float64).reshape(1, -1, 2),

@@ -80,6 +80,14 @@ def test_a_hole_is_outside_and_an_island_in_it_inside() -> None:
     assert area.contains(points, torch.tensor([0])).tolist() == [[True, False, True, False]]
 
 
+def test_a_hole_takes_away_one_of_two_equal_polygons_only() -> None:
+    square = np.array([[0.0, 0.0], [8.0, 0.0], [8.0, 8.0], [0.0, 8.0]])
+    hole = (2.0 + square / 2)[::-1]
+    area = DrivableArea.from_polygons([[square, square, hole], [square, hole]])
+    points = torch.tensor([[[4.0, 4.0]], [[4.0, 4.0]]])
+    assert area.contains(points, torch.tensor([0, 1])).tolist() == [[True], [False]]
+
+
 def test_nothing_is_inside_where_there_is_no_polygon_or_no_number() -> None:
     area = DrivableArea.from_polygons([[], [np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 9.0]])]])
     points = torch.tensor([[[0.5, 0.2]], [[float("nan"), 1.0]], [[8.0, 1.0]], [[1e9, 0.0]]])

@@ -27,13 +27,13 @@ from tests.driving.small_worlds import (
 
 
 class Two(Planner):
-    """A fast candidate that is best, a slow one, and one that does not count."""
+    """A slow candidate, a fast one that is best, and one that does not count."""
 
     def plan(self, scene: PlannerInput, style: StyleCondition, *, seed: int = 0) -> Plans:
         time_s = torch.arange(1, 9) * 0.5
-        x = torch.stack((12 * time_s, 6 * time_s, 3 * time_s))
+        x = torch.stack((6 * time_s, 12 * time_s, 3 * time_s))
         poses = torch.stack((x, 0 * x, 0 * x), -1).expand(len(scene.route), -1, -1, -1)
-        scores = torch.tensor([1.0, 0.5, -torch.inf]).expand(len(poses), -1)
+        scores = torch.tensor([0.5, 1.0, -torch.inf]).expand(len(poses), -1)
         return Plans(poses, scores)
 
 

@@ -195,6 +195,21 @@ def test_a_lateral_offset_is_removed_in_closed_loop():
     assert found.ego.poses[0, :, 1].max() < 1.15
 
 
+def test_a_plan_never_runs_into_a_leader_that_drives_on():
+    plan = Idm().plan(present_input(behind_leader(gap_m=5.0)), preset("aggressive")).best[0]
+    rear_m = 2.4 + 5.0 + 8.0 * 0.5 * torch.arange(1, 9)
+    assert (rear_m - plan[:, 0] - 2.4 > 2.0).all()
+
+
+@pytest.mark.parametrize(("style", "jerk"), [("conservative", 2.9), ("aggressive", 4.3)])
+def test_acceleration_changes_by_the_jerk_of_the_style(style, jerk):
+    found = road_ahead(present_input(straight_road(speed_mps=3.0)))
+    parameters = style_parameters(preset(style)).per_proposal()
+    driven = drive(found, Proposals(torch.zeros(1, 1), torch.ones(1, 1), parameters))
+    changes = driven.acceleration_mps2.diff(dim=-1)
+    assert changes.abs().max().item() == pytest.approx(jerk * 0.25, rel=1e-4)
+
+
 def test_a_braking_leader_is_expected_to_brake_on():
     steady = behind_leader(gap_m=20.0, leader_mps=10.0)
     scene = present_input(steady)

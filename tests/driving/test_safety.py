@@ -105,6 +105,15 @@ def test_a_side_contact_is_at_fault_only_where_the_ego_straddles_or_leaves_the_r
     assert judge(of_a_lane, straight(10.0)).no_collision.item() == 1.0
 
 
+@pytest.mark.parametrize(("x", "y", "harm"), [(-2.1, 1.2, 0.0), (-2.2, 0.5, 1.0)])
+def test_behind_begins_at_150_degrees_from_the_rear_axle(x: float, y: float, harm: float) -> None:
+    """129 and 155 degrees: a side contact off the road, and one from behind."""
+    world = world_of(moving(x, y, 0.0, 3.0), kinds=[AGENT_PEDESTRIAN], sizes=(0.6, 0.6))
+    found = judge(world, straight(3.0), outside=True)
+    assert found.no_collision.item() == harm
+    assert found.time_to_collision(NAVSIM_RULES).item() == harm
+
+
 def test_the_first_contact_with_a_road_user_decides() -> None:
     """It bumps into the ego from behind, then is passed through and met head on."""
     poses = moving(-8, 0, 0, 20.0)
@@ -194,6 +203,15 @@ def test_a_road_user_that_did_not_count_is_left_out_later() -> None:
     seen = (torch.arange(51) >= 10)[None, None]
     alone = dataclasses.replace(world, agent_mask=seen)
     assert judge(alone, straight(5.0)).time_to_collision(NAVSIM_RULES).item() == 0.0
+
+
+def test_a_single_contact_that_did_not_count_is_enough() -> None:
+    """One step beside the ego, out of reach for a second, then ahead."""
+    poses = moving(0.0, 1.9, 0, 1.0)
+    poses[:, 1:10, 1], poses[:, 10:, 0], poses[:, 10:, 1] = 90.0, 16.0, 0.0
+    world = world_of(poses, kinds=[AGENT_VEHICLE], velocities=torch.ones(1, 51, 2))
+    ride = straight(5.0)
+    assert judge(world, ride).time_to_collision(NAVSIM_RULES).item() == 1.0
 
 
 def test_projections_past_the_last_step_are_left_out_or_driven_on() -> None:

@@ -97,6 +97,20 @@ def test_float32_gives_the_same_verdicts_but_for_touching_boxes() -> None:
     torch.testing.assert_close(found.progress_m.double(), exact.progress_m, atol=1e-4, rtol=0)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_gives_the_same_verdicts() -> None:
+    random = np.random.default_rng(12)
+    world, maps = random_world(random, 24, 12)
+    rides, area = random_rides(random, 24, 10), DrivableArea.from_polygons(maps)
+    here = pdm_score(world, rides, area)
+    moved = Motion(**{field.name: getattr(rides, field.name).to("cuda") for field in fields(rides)})
+    there = pdm_score(world.to("cuda"), moved, area.to("cuda"))
+    for name in DISCRETE:
+        assert torch.equal(getattr(there, name).cpu(), getattr(here, name)), name
+    torch.testing.assert_close(there.score.cpu(), here.score, atol=1e-9, rtol=0)
+
+
 def test_a_batch_gives_what_its_scenes_and_candidates_give_alone() -> None:
     world, rides, maps, styles, _ = case(3)
     area = DrivableArea.from_polygons(maps)
@@ -183,3 +197,12 @@ def test_score_by_hand() -> None:
     styled = style_pdm_score(world, rides, area, torch.tensor([1]), only(straight(9.5), 0))
     assert styled.progress[0].tolist() == pytest.approx([1 - 1.2 * (2 / 6) ** 2, 0, 0, 0])
     assert styled.score[0, 0].item() == pytest.approx((7 + 5 * (1 - 1.2 / 9)) / 12)
+
+
+def test_an_empty_world_is_a_safe_one() -> None:
+    world = world_of(torch.zeros(0, 51, 3), kinds=[], route=[])
+    road = np.array([[-9.0, -5.0], [99.0, -5.0], [99.0, 5.0], [-9.0, 5.0]])
+    scores = pdm_score(world, straight(10.0), DrivableArea.from_polygons([[road]]))
+    assert scores.score.item() == 1.0
+    assert scores.first_hit_s.item() == torch.inf
+    assert scores.progress_m.item() == pytest.approx(40)

@@ -8,7 +8,9 @@ from data_prep.scenes.nuplan import NuPlanSource
 from data_prep.scenes.openscene import OpenSceneSource
 from data_prep.scenes.prepare import SceneDestination, SceneRules, write_scenes
 from data_prep.scenes.tables import LIGHT_STATES, SCENE_TOKENS, SCENES, STATES, TRACKS
+from driving.scene_store import SceneStore
 from driving.style.annotate import run
+from driving.style.styledrive_fields import styledrive_fields, ten_frames
 from driving.style.styledrive_file import StyleDriveLabel, write_styledrive_file
 from driving.style.tables import SAMPLES, STYLES
 from tests.data_prep.scenes.synthetic_nuplan import (
@@ -73,6 +75,26 @@ def test_their_labels_become_our_styles(folder):
     named = joined.filter(pl.col("token").is_not_null()).sort("scene_id", "step")
     assert named["step"].to_list() == [20, 30, 20, 30]
     assert named["label"].to_list() == ["aggressive", "conservative"] * 2
+
+
+def test_our_labels_go_out_with_every_field_of_theirs(folder):
+    store = SceneStore.read(folder / "scenes")
+    moment = {"scene_id": 0, "track_id": 4, "step": 30, "sample_id": 0}
+    world = store.world(pl.DataFrame([moment]), history_s=1.0, future_s=5.0)
+    fields = styledrive_fields(ten_frames(world, 0))
+    assert fields["v_ego"] == pytest.approx([10.0] * 10, abs=0.011)
+    assert fields["a_max"] == pytest.approx(0.0, abs=0.011)
+    # Centres are 25 - 1.461 m apart, and half of 5.176 and of 4.6 m lies between the bumpers.
+    assert fields["front_frame"] == pytest.approx([18.65] * 5, abs=0.011)
+    assert fields["safe_frame"] == [1] * 5
+    assert (fields["with_lead"], fields["pedestrians"]) == ("Near", "No")
+    # The cyclist to the left is no vehicle, and everybody else is in front.
+    assert not fields["has_left_rear"]
+    with pytest.raises(ValueError, match="looks at 5 s of future"):
+        ten_frames(store.world(pl.DataFrame([moment]), history_s=1.0, future_s=4.0), 0)
+    late = {**moment, "step": 150}
+    with pytest.raises(ValueError, match="was not seen for the whole"):
+        ten_frames(store.world(pl.DataFrame([late]), history_s=1.0, future_s=5.0), 0)
 
 
 def test_the_databases_give_the_same_states_as_the_logs(folder, tmp_path):

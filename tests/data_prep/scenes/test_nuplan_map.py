@@ -189,6 +189,26 @@ def test_a_route_prefers_connected_lanes_to_near_ones(maps):
     assert route_lanes(lanes, ("2001", "4002", "2003"), left)[0] == "lane:1002"
 
 
+def test_a_route_does_not_jump_from_lane_to_lane_in_a_crossing(maps):
+    lanes = maps.location(LOCATION).lanes
+    before = [(x, -1.75) for x in np.arange(-120.0, 20.0, 5.0)]
+    after = [(x, 1.75) for x in np.arange(25.0, 100.0, 5.0)]
+    route = route_lanes(lanes, ("2001", "4001", "2002"), placed(before + after))
+    # The lane change is taken before the crossing, though it was driven behind it.
+    assert route == ("lane:1002", "connector:3001", "lane:1003")
+
+
+def test_a_route_does_not_depend_on_the_clock(maps):
+    # Ten metres on the left before the crossing, then the right lane: a lane change pays off.
+    lanes = maps.location(LOCATION).lanes
+    for spacing_m, repeats in ((2.0, 1), (0.05, 1), (2.0, 30)):
+        left = [(x, 1.75) for x in np.arange(-10.0, 0.0, spacing_m)]
+        right = [(x, -1.75) for x in np.arange(0.0, 60.0, spacing_m)]
+        driven = np.repeat(placed(left + right), repeats, axis=0)
+        route = route_lanes(lanes, ("2001", "4001", "2002"), driven)
+        assert route == ("lane:1002", "connector:3002", "lane:1004")
+
+
 def test_unknown_roadblocks_are_skipped(maps):
     lanes = maps.location(LOCATION).lanes
     driven = placed([(-100.0, -1.75)])

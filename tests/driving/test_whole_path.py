@@ -1,0 +1,194 @@
+"""The whole path on a small scene: styles, vectors, teacher, training, rollouts, report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from data_prep.artifact import read_artifact
+from driving.__main__ import main
+from driving.evaluation.tables import RESULTS
+from driving.planner.batch import SUB_SCORES
+from driving.style.tables import SAMPLES
+from tests.driving.small_scenes import write_small_scenes
+
+PRESETS = ["conservative", "normal", "aggressive"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every artifact of the path."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_small_scenes(folder / "scenes")
+    scenes, styles, vectors = (str(folder / name) for name in ("scenes", "styles", "vectors"))
+    run(f"annotate --scenes {scenes} --out {styles}")
+    run(f"encode --scenes {scenes} --styles {styles} --out {vectors}")
+    run(f"teach --scenes {scenes} --styles {styles} --variants 1 --out {folder / 'teacher'}")
+    shared = f"--scenes {scenes} --styles {styles} --style-vectors {vectors} --split train"
+    for rules in ("log", "idm"):
+        run(
+            f"simulate --rules {rules} {shared} --out {folder / rules} --examples 1 "
+            "--conditions none own shuffled conservative normal aggressive "
+            "--closed-conditions none conservative normal aggressive speed-0.8 speed+0.8"
+        )
+    run(
+        f"report --rollouts {folder / 'log'} {folder / 'idm'} --resamples 100 "
+        f"--out {folder / 'report'}"
+    )
+    return folder
+
+
+def run(line: str) -> None:
+    assert main(line.split()) == 0
+
+
+def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(line.split()) == 2
+    return capsys.readouterr().err
+
+
+def results(made: Path, name: str) -> pl.DataFrame:
+    return read_artifact(made / name, kind="rollouts").table(RESULTS)
+
+
+def test_the_log_s_own_ride_is_no_distance_from_the_log(made: Path) -> None:
+    own = results(made, "log").filter(pl.col("loop") == "open")
+    for name in ("ade_4s_m", "fde_4s_m", "style_l2_m", "missed"):
+        assert own[name].abs().max() == pytest.approx(0.0, abs=1e-5)
+    assert own["progress_m"].to_list() == pytest.approx(own["human_progress_m"].to_list())
+
+
+def test_every_sample_is_driven_once_per_condition_and_loop(made: Path) -> None:
+    samples = read_artifact(made / "styles", kind="styles").table(SAMPLES).height
+    counts = results(made, "idm").group_by("loop", "condition").len()
+    assert counts.height == 6 + 6
+    assert counts["len"].unique().to_list() == [samples]
+
+
+def test_closed_loops_say_nothing_of_displacement(made: Path) -> None:
+    found = results(made, "idm")
+    closed, opened = (found.filter(pl.col("loop") == loop) for loop in ("closed", "open"))
+    assert closed["ade_4s_m"].null_count() == closed.height
+    assert opened["ade_4s_m"].null_count() == 0
+
+
+def test_the_score_is_the_gates_times_the_weighted_parts(made: Path) -> None:
+    rows = results(made, "idm")
+    for total, time, comfort, progress in (
+        ("pdms", "time_to_collision", "comfort", "progress"),
+        ("sm_pdms_released", "time_to_collision_released", "comfort_released", "progress_released"),
+        ("sm_pdms_fine", "time_to_collision_fine", "comfort_fine", "progress_released"),
+    ):
+        parts = (5 * rows[time] + 5 * rows[progress] + 2 * rows[comfort]) / 12
+        whole = rows["no_collision"] * rows["drivable_area"] * parts
+        assert rows[total].to_list() == pytest.approx(whole.to_list(), abs=1e-5)
+
+
+def test_idm_drives_faster_when_asked_to(made: Path) -> None:
+    rows = results(made, "idm").filter(pl.col("loop") == "closed")
+    means = {
+        name: rows.filter(pl.col("condition") == name)["progress_m"].mean()
+        for name in [*PRESETS, "speed-0.8", "speed+0.8"]
+    }
+    assert means["conservative"] < means["normal"] <= means["aggressive"]  # type: ignore[operator]
+    assert means["speed-0.8"] < means["speed+0.8"]  # type: ignore[operator]
+
+
+def test_a_teacher_drives_training_samples_and_scores_them(made: Path) -> None:
+    arrays = read_artifact(made / "teacher", kind="teacher").arrays("teacher")
+    assert arrays["poses"].shape[1:] == (4, 8, 3)
+    assert arrays["mask"].all()
+    scores = dict(zip(SUB_SCORES, np.moveaxis(arrays["sub_scores"], -1, 0), strict=True))
+    assert ((scores["no_collision"] >= 0) & (scores["no_collision"] <= 1)).all()
+    assert scores["progress"].max(1) == pytest.approx(1.0)  # relative to the best of the rides
+    speed = scores["mean_speed_mps"]
+    assert (speed[:, 0] <= speed[:, 2] + 1e-4).all()  # conservative is not faster
+    assert speed[0, -1] == pytest.approx(10.0, abs=0.1)  # the log's own ride is the last
+
+
+def test_drawn_styles_do_not_depend_on_batches(made: Path, tmp_path: Path) -> None:
+    run(
+        f"teach --scenes {made / 'scenes'} --styles {made / 'styles'} --variants 1 --batch-size 3 "
+        f"--out {tmp_path / 'teacher'}"
+    )
+    one = read_artifact(made / "teacher", kind="teacher").arrays("teacher")
+    other = read_artifact(tmp_path / "teacher", kind="teacher").arrays("teacher")
+    for name in ("style_values", "style_mask"):
+        assert np.array_equal(one[name], other[name])
+    assert np.allclose(one["poses"], other["poses"], atol=1e-4)
+
+
+def test_a_report_holds_what_the_rollouts_say(made: Path) -> None:
+    report = read_artifact(made / "report", kind="report")
+    metrics = report.json("metrics")
+    cells = {(c["planner"], c["loop"], c["condition"]): c for c in metrics["cells"]}
+    rows = results(made, "idm").filter((pl.col("loop") == "open") & (pl.col("condition") == "none"))
+    found = cells["idm", "open", "none"]["metrics"]["ade_4s_m"]["value"]
+    assert found == pytest.approx(rows["ade_4s_m"].mean())
+    assert ("idm", "closed", "speed-0.8") not in cells  # sweeps have a table of their own
+    tau = {
+        row["measure"]: row
+        for row in metrics["monotonicity"]
+        if row["planner"] == "idm" and row["loop"] == "closed"
+    }
+    assert tau["mean_speed_mps"]["tau"]["value"] > 0.5
+    assert metrics["data"]["samples"] == rows.height
+    assert {row["style"] for row in metrics["headline"]} == {"none", *PRESETS}
+
+
+def test_the_page_draws_the_same_scene_in_three_styles(made: Path) -> None:
+    page = (made / "report" / "report.html").read_text()
+    assert page.count('class="road c') == 3
+    assert page.count("animateTransform") >= 3
+    assert "Simulated data." in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_report_refuses_what_cannot_be_compared(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = refused(
+        f"report --rollouts {made / 'idm'} {made / 'idm'} --out {tmp_path / 'r'}", capsys
+    )
+    assert "two rollouts are called idm" in twice
+    shared = f"--scenes {made / 'scenes'} --styles {made / 'styles'} --split train"
+    run(
+        f"simulate --rules log --name few {shared} --maximum-samples 2 --conditions none "
+        f"--closed-conditions none --out {tmp_path / 'few'}"
+    )
+    other = refused(
+        f"report --rollouts {made / 'idm'} {tmp_path / 'few'} --out {tmp_path / 'r'}", capsys
+    )
+    assert "drove other samples" in other
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--rules idm --split test", "has no sample of the split test"),
+        ("--rules idm --conditions fast", "there is no condition fast"),
+        ("--rules idm --conditions own", "needs style vectors that hold own"),
+        ("--rules idm --set guidance=2", "rules have no options to set"),
+        ("--rules idm --checkpoint x", "pass either --checkpoint FOLDER or --rules NAME"),
+        ("--rules idm --maximum-samples 0", "--maximum-samples must be at least 1"),
+        ("--rules idm --conditions --closed-conditions", "nothing is asked"),
+        ("", "pass either --checkpoint FOLDER or --rules NAME"),
+    ],
+)
+def test_simulate_says_what_is_wrong(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, said: str
+) -> None:
+    shared = f"--scenes {made / 'scenes'} --styles {made / 'styles'} --out {tmp_path / 'r'}"
+    split = "" if "--split" in options else "--split train"
+    assert said in refused(f"simulate {shared} {split} {options}", capsys)
+    assert not (tmp_path / "r").exists()
+
+
+def test_examples_are_plain_and_complete(made: Path) -> None:
+    (example,) = json.loads((made / "idm" / "examples.json").read_text())
+    assert set(PRESETS) <= set(example["drives"])
+    drive = example["drives"]["normal"]
+    assert len(drive["ego"]) == len(drive["speed_mps"]) == 21
+    assert all(len(agent["poses"]) == 21 for agent in drive["agents"])

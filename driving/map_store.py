@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES
+from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES, Area
 from driving.lane_facts import LaneFacts, find_lane_facts
 from driving.world import LINE_BOUNDARY, LINE_CROSSWALK, LINE_EDGE, LINE_LANE, LINE_STOP
 
@@ -125,11 +125,18 @@ class MapStore:
         """What is known of the lanes beyond their shape."""
         return find_lane_facts(self.lines)
 
-    @property
-    def drivable_polygons(self) -> list[Float[np.ndarray, "point 2"]]:
-        """The drivable area: counter-clockwise polygons, holes clockwise."""
-        rows = self.lines.filter(pl.col("kind") == "drivable_area").select("x_m", "y_m")
-        return [np.column_stack([x, y]).astype(np.float64) for x, y in rows.iter_rows()]
+    def drivable_polygons(self, area: Area | None = None) -> list[Float[np.ndarray, "point 2"]]:
+        """The drivable area: counter-clockwise polygons, holes clockwise.
+
+        Args:
+            area: Only polygons of this kind of area; None takes all.
+        """
+        chosen = pl.col("kind") == "drivable_area"
+        rows = self.lines.filter(chosen if area is None else chosen & (pl.col("area") == area))
+        return [
+            np.column_stack([x, y]).astype(np.float64)
+            for x, y in rows.select("x_m", "y_m").iter_rows()
+        ]
 
     def beside(self, line_id: int) -> tuple[int, ...]:
         """The lanes of the same road and direction, itself among them, in order of number."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
@@ -16,6 +16,7 @@ from data_prep.scenes.raw_scene import AGENT_KINDS, LIGHTS
 from data_prep.scenes.tables import LIGHT_STATES, MAP_LINES, MAPS, SCENES, STATES, TRACKS
 from driving.line_facts import LineFacts, fact_rows
 from driving.map_store import MapStore
+from driving.metrics.drivable_area import DrivableArea
 from driving.world import World
 from driving.world_builder import SceneTraffic, WorldSize, stack_worlds, world_rows
 
@@ -92,9 +93,13 @@ class SceneStore:
     def _map_of_scene(self) -> Mapping[int, int]:
         return dict(self.scenes.select("scene_id", "map_id").iter_rows())
 
-    def drivable_polygons(self) -> list[list[Float[np.ndarray, "point 2"]]]:
-        """The polygons of every map, in the order of `World.map_index`."""
-        return [self.maps[number].drivable_polygons for number in sorted(self.maps)]
+    def drivable_area(self) -> DrivableArea:
+        """Where one may drive, map by map in the order of `World.map_index`."""
+        maps = [self.maps[number] for number in sorted(self.maps)]
+        return DrivableArea.from_polygons(
+            [map_.drivable_polygons() for map_ in maps],
+            intersections=[map_.drivable_polygons("intersection") for map_ in maps],
+        )
 
     def world(self, samples: pl.DataFrame, *, history_s: float, future_s: float) -> World:
         """The surroundings of some samples, in their order.

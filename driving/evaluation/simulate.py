@@ -189,7 +189,7 @@ def drive_all(
     asked: Mapping[str, StyleCondition],
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
     """Results, measures and examples of one planner over all samples."""
-    area = DrivableArea.from_polygons(store.drivable_polygons())
+    area = store.drivable_area()
     reader = StyleReader.of(styles)
     labels = _labels(styles, samples)
     shown_ids = chosen_examples(

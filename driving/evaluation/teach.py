@@ -82,7 +82,7 @@ def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
         places = np.linspace(0, training.height - 1, max(maximum_samples, 1)).round()
         training = training[np.unique(places.astype(np.int64))]
     arrays = empty_arrays(samples.height, len(PRESETS) + variants)
-    area = DrivableArea.from_polygons(store.drivable_polygons())
+    area = store.drivable_area()
     for start in track(range(0, training.height, batch_size), "batches taught"):
         part = training.slice(start, batch_size)
         world = store.world(part, history_s=HISTORY_S, future_s=FUTURE_S + LOOK_FURTHER_S)

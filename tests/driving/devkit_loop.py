@@ -150,7 +150,7 @@ def our_scores(folder: Path, database: Path, maps: Path, history):
         [move.tire_steering_rate for move in moves],
     ]
     motion = Motion(poses, *torch.tensor(along, dtype=torch.float32)[:, None, None])
-    area = DrivableArea.from_polygons(store.drivable_polygons())
+    area = store.drivable_area()
     scores = pdm_score(world, motion, area)
     names = ("comfort", "drivable_area", "no_collision")
     return {name: getattr(scores, name).item() for name in names}

@@ -102,7 +102,10 @@ def test_a_teacher_drives_training_samples_and_scores_them(made: Path) -> None:
     assert arrays["mask"].all()
     scores = dict(zip(SUB_SCORES, np.moveaxis(arrays["sub_scores"], -1, 0), strict=True))
     assert ((scores["no_collision"] >= 0) & (scores["no_collision"] <= 1)).all()
-    assert scores["progress"].max(1) == pytest.approx(1.0)  # relative to the best of the rides
+    # relative to the best of the rides; in the way of track 0 somebody appears out of nowhere
+    safe = (scores["no_collision"] * scores["drivable"]).max(1) > 0
+    assert safe.tolist() == [False] * 4 + [True] * 7
+    assert scores["progress"].max(1) == pytest.approx(safe.astype(float))
     speed = scores["mean_speed_mps"]
     assert (speed[:, 0] <= speed[:, 2] + 1e-4).all()  # conservative is not faster
     assert speed[0, -1] == pytest.approx(10.0, abs=0.1)  # the log's own ride is the last

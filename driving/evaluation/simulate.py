@@ -45,6 +45,7 @@ from driving.simulation.state import Motion
 from driving.style.features import measure
 from driving.style.measures import MEASURE_NAMES
 from driving.style.tables import SAMPLES, STYLES
+from driving.style.windows import SIZE
 from driving.world import World
 
 HISTORY_S, FUTURE_S = 1.0, 4.0
@@ -127,7 +128,7 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
     if batch_size < 1 or examples < 0:
         raise InputError(f"--batch-size must be at least 1, got {batch_size}.")
     read = read_artifact(styles, kind="styles")
-    store = SceneStore.read(scenes)
+    store = SceneStore.read(scenes, size=SIZE)
     vectors = _vectors(style_vectors, read)
     samples = _chosen_samples(read, split, maximum_samples)
     questions = Questions(

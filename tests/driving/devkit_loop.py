@@ -11,7 +11,6 @@ from data_prep.artifact import read_artifact
 from data_prep.scenes.nuplan import NuPlanSource
 from data_prep.scenes.prepare import SceneDestination, SceneRules, write_scenes
 from data_prep.scenes.tables import MAPS
-from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import pdm_score
 from driving.scene_store import SceneStore
 from driving.simulation.frames import to_frame

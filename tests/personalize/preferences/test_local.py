@@ -25,9 +25,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
     return LocalModel(str(write_tiny_model(tmp_path_factory.mktemp("model"))), most_tokens=1500)
 
 
-def extractor(model: LocalModel, **options: int) -> LocalExtractor:
+def extractor(model: LocalModel, *, batch_size: int = 16) -> LocalExtractor:
     cache = AnswerCache(Path(":memory:"))
-    return LocalExtractor(model, small_aspects().names, small_extractor(), cache, **options)
+    return LocalExtractor(
+        model, small_aspects().names, small_extractor(), cache, batch_size=batch_size
+    )
 
 
 def test_even_random_weights_give_valid_records(model: LocalModel) -> None:

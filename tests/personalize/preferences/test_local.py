@@ -25,10 +25,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
     return LocalModel(str(write_tiny_model(tmp_path_factory.mktemp("model"))), most_tokens=1500)
 
 
-def extractor(model: LocalModel, *, batch_size: int = 16) -> LocalExtractor:
-    cache = AnswerCache(Path(":memory:"))
+def extractor(
+    model: LocalModel, *, batch_size: int = 16, most_calls: int | None = None
+) -> LocalExtractor:
     return LocalExtractor(
-        model, small_aspects().names, small_extractor(), cache, batch_size=batch_size
+        model,
+        small_aspects().names,
+        small_extractor(),
+        AnswerCache(Path(":memory:")),
+        batch_size=batch_size,
+        most_calls=most_calls,
     )
 
 

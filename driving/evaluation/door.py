@@ -58,6 +58,11 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--sweep", action="store_true", help="also ask for each dimension alone, in closed loop")
     add("--maximum-samples", type=int, metavar="N", help="most samples, evenly spread")
+    add(
+        "--gate",
+        action="store_true",
+        help="pass over candidates that seem unsafe in closed loop, whatever the planner's scores",
+    )
     add("--reactive", action="store_true", help="other vehicles react in closed loop")
     add("--batch-size", type=int, default=64, help="samples at a time (default: %(default)s)")
     add("--examples", type=int, default=6, help="scenes kept for pictures (default: %(default)s)")

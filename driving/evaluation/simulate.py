@@ -18,6 +18,7 @@ from data_prep.scenes.style_dimensions import STYLE_LABELS
 from driving.evaluation.conditions import asked_styles, sweep_names
 from driving.evaluation.driven_style import StyleReader
 from driving.evaluation.examples import chosen_examples, drive_example, scene_example
+from driving.evaluation.gate import SafetyGate
 from driving.evaluation.judge import (
     RIDE_STEPS,
     displacements,
@@ -61,6 +62,7 @@ class Questions:
         open_conditions: Styles asked for in open loop.
         closed_conditions: Styles asked for in closed loop.
         reactive: Other vehicles react in closed loop instead of repeating the log.
+        gate: Candidates that seem unsafe are passed over in closed loop.
         batch_size: Samples at a time.
         examples: Scenes kept for pictures.
         seed: Seed of planning, shuffling and the choice of examples.
@@ -70,6 +72,7 @@ class Questions:
     open_conditions: tuple[str, ...]
     closed_conditions: tuple[str, ...]
     reactive: bool
+    gate: bool
     batch_size: int
     examples: int
     seed: int
@@ -91,6 +94,7 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
     sweep: bool = False,
     maximum_samples: int | None = None,
     reactive: bool = False,
+    gate: bool = False,
     batch_size: int = 64,
     examples: int = 6,
     seed: int = 0,
@@ -114,6 +118,7 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
         sweep: Also ask for each dimension alone, at either end, in closed loop.
         maximum_samples: Most samples, evenly spread; None takes all.
         reactive: Other vehicles react in closed loop.
+        gate: Pass over candidates that seem unsafe in closed loop, whatever the planner's scores.
         batch_size: Samples at a time; changes the speed, not the results.
         examples: Scenes kept for pictures.
         seed: Seed of everything that is drawn.
@@ -137,6 +142,7 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
             dict.fromkeys((*closed_conditions, *(sweep_names() if sweep else ())))
         ),
         reactive=reactive,
+        gate=gate,
         batch_size=batch_size,
         examples=examples,
         seed=seed,
@@ -166,6 +172,7 @@ def write_rollouts(  # noqa: PLR0913  (one parameter per option of the command)
             "closed_conditions": list(questions.closed_conditions),
             "maximum_samples": maximum_samples,
             "reactive": reactive,
+            "gate": gate,
             "seed": seed,
             "changes": list(changes),
         },
@@ -236,7 +243,7 @@ class _Drive:
                 columns = displacements(plan, world) | scored(world, ride, by)
                 self._keep(OPEN_LOOP, condition, world, ride, columns)
             for condition in self.questions.closed_conditions:
-                driven, ride = self._closed(world, asked[condition])
+                driven, ride = self._closed(world, area, asked[condition])
                 self._keep(CLOSED_LOOP, condition, driven, ride, scored(driven, ride, by))
 
     def _open(self, world: World, style: StyleCondition) -> tuple[Tensor, Motion]:
@@ -250,7 +257,9 @@ class _Drive:
         best = plans.best.cpu()
         return best, tracked(scene, best)
 
-    def _closed(self, world: World, style: StyleCondition) -> tuple[World, Motion]:
+    def _closed(
+        self, world: World, area: DrivableArea, style: StyleCondition
+    ) -> tuple[World, Motion]:
         planner = self.named.planner
         if planner is None:
             return world, logged_ride(world)
@@ -262,6 +271,7 @@ class _Drive:
             duration_s=FUTURE_S,
             reactive=self.questions.reactive,
             seed=self.questions.seed,
+            gate=SafetyGate(area.to(device)) if self.questions.gate else None,
         )
         driven = _with_agents(
             world, found.agent_poses, found.agent_velocities_mps, found.agent_mask

@@ -120,6 +120,8 @@ class DrivableArea:
         Returns:
             Outside the grid is outside; so is a point that is not finite.
         """
+        if not points_m.numel():
+            return torch.zeros(points_m.shape[:-1], dtype=torch.bool, device=points_m.device)
         flat = points_m.reshape(len(points_m), -1, 2).to(self.origins_m.dtype)
         cells, known = self._cells(flat, map_index)
         winding = torch.where(known, self.windings[cells], 0).reshape(-1)

@@ -258,6 +258,7 @@ def classified(
     """The style a classifier names for each ride, trained on rides in other recordings.
 
     With one recording alone it has learnt on the rides it judges; a report says how many there are.
+    Where no feature varies it names the middle style.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import GroupKFold
@@ -268,11 +269,13 @@ def classified(
     folds = min(parts, len(np.unique(recordings)))
     every = np.arange(len(asked))
     split = GroupKFold(folds).split(features, asked, recordings) if folds > 1 else [(every, every)]
-    found = np.zeros(len(asked), np.int64)
+    found = np.full(len(asked), STYLE_LABELS.index("normal"))
     for learnt, judged in split:
         told = [len(np.unique(c[np.isfinite(c)])) > 1 for c in features[learnt].T]  # varies at all
+        if not any(told):
+            continue
         model = HistGradientBoostingClassifier(
-            max_iter=60, learning_rate=0.15, min_samples_leaf=10, random_state=0
+            max_iter=60, learning_rate=0.15, min_samples_leaf=5, random_state=0
         )
         model.fit(features[learnt][:, told], asked[learnt])
         found[judged] = model.predict(features[judged][:, told])

@@ -120,3 +120,8 @@ def test_every_edge_of_a_crowded_cell_counts() -> None:
 def test_refuses(maps: list, cell_m: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DrivableArea.from_polygons(maps, cell_m=cell_m)
+
+
+def test_no_points_are_no_points() -> None:
+    area = DrivableArea.from_polygons([[np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 9.0]])]])
+    assert area.contains(torch.zeros(0, 4, 2), torch.zeros(0, dtype=torch.long)).shape == (0, 4)

@@ -29,7 +29,8 @@ from driving.style.reader import (
     judge,
     language_reader,
 )
-from driving.style.styledrive_labels import read_styledrive_labels, styledrive_records
+from driving.style.styledrive_file import write_styledrive_file
+from driving.style.styledrive_labels import read_styledrive_labels, styledrive_labels
 from driving.style.tables import SAMPLES, STYLES
 from driving.style.thresholds import read_thresholds
 from driving.style.truth import Agreement, agreement, macro_f1
@@ -82,7 +83,7 @@ class Annotated:
         judged: What the rules make of them.
         read: What a language model makes of them, by sample; empty without one.
         imported: Labels that were given, by token.
-        step_s: Seconds from one step to the next.
+        store: The same scenes, opened.
     """
 
     artifact: Artifact
@@ -91,7 +92,7 @@ class Annotated:
     judged: Judgement
     read: Mapping[int, Judged]
     imported: Mapping[str, StyleLabel] | None
-    step_s: float
+    store: SceneStore
 
 
 def run(
@@ -126,7 +127,7 @@ def run(
     windows = read_windows(store, samples, history_s=chosen.history_s, future_s=chosen.future_s)
     judged = judge_windows(windows, samples, thresholds, given_scale(chosen.scale))
     read, notes = _read(reader, model, out, (artifact, samples, windows, judged))
-    found = Annotated(artifact, samples, windows, judged, read, imported, store.step_s)
+    found = Annotated(artifact, samples, windows, judged, read, imported, store)
     with create_artifact(
         out,
         kind="styles",
@@ -166,7 +167,7 @@ def _write(writer: ArtifactWriter, found: Annotated, chosen: AnnotateOptions) ->
     preferences = driver_preferences(
         samples,
         _readings(samples, judged, found.read),
-        window_steps=round(chosen.future_s / found.step_s),
+        window_steps=round(chosen.future_s / found.store.step_s),
     )
     writer.write_table(SAMPLES, samples)
     writer.write_table(STYLES, styles)
@@ -177,7 +178,8 @@ def _write(writer: ArtifactWriter, found: Annotated, chosen: AnnotateOptions) ->
     writer.write_json("scale", judged.scale.to_json())
     writer.write_json("cuts", {name: vars(cut) for name, cut in judged.cuts.items()})
     writer.write_json("style_dimensions", list(STYLE_DIMENSIONS))
-    writer.write_json("styledrive_labels", styledrive_records(samples, styles, measures))
+    named = styledrive_labels(found.store, samples, styles, measures)
+    write_styledrive_file(writer.path("styledrive_labels.json"), named)
     writer.notes.update(_notes(samples, styles, found.windows))
     writer.notes["preferences"] = preferences.height
     if found.imported is not None:

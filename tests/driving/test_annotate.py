@@ -12,12 +12,14 @@ from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from data_prep.schema import PREFERENCES
 from driving.__main__ import main
+from driving.scene_store import SceneStore
 from driving.style.annotate import run as annotate
 from driving.style.driver_preferences import Reading, driver_preferences
 from driving.style.encode import before_vectors
 from driving.style.encode import run as encode
 from driving.style.measure_table import MEASURE_TABLE
-from driving.style.styledrive_labels import read_styledrive_labels, styledrive_records
+from driving.style.styledrive_file import write_styledrive_file
+from driving.style.styledrive_labels import read_styledrive_labels, styledrive_labels
 from driving.style.tables import SAMPLES, STYLES
 from driving.style.truth import agreement, macro_f1, rank_correlation
 from tests.driving.small_scenes import write_small_scenes
@@ -214,33 +216,22 @@ def test_agreement_needs_windows():
         agreement(none, (none, none), (style, style.astype(bool)), style)
 
 
-def test_styledrive_labels_are_read_and_written(tmp_path: Path, styles: Artifact):
+def test_styledrive_labels_are_written_and_read(tmp_path: Path, scenes: Path, styles: Artifact):
     samples = styles.table(SAMPLES).with_columns(
         token=pl.concat_str(pl.lit("token-"), pl.col("sample_id").cast(pl.String))
     )
-    records = styledrive_records(samples, styles.table(STYLES), styles.table(MEASURE_TABLE))
+    tables = styles.table(STYLES), styles.table(MEASURE_TABLE)
+    labels = styledrive_labels(SceneStore.read(scenes), samples, *tables)
     path = tmp_path / "styletrain.json"
-    path.write_text(json.dumps(records))
-    found = read_styledrive_labels(path)
-    expected = dict(zip(samples["token"], styles.table(STYLES)["label"], strict=True))
-    assert found == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is no JSON"),
-        ("[]", "one object keyed by token"),
-        ('{"t": {"ANC_result": "X"}}', "the record 't' has no ANC_result"),
-        ('{"t": 3}', "the record 't' has no ANC_result"),
-        ("[" * 100_000, "is no JSON"),
-    ],
-)
-def test_bad_label_files_are_one_sentence(tmp_path: Path, text: str, message: str):
-    path = tmp_path / "labels.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_styledrive_labels(path)
+    write_styledrive_file(path, labels)
+    expected = dict(zip(samples["token"], tables[0]["label"], strict=True))
+    assert read_styledrive_labels(path) == expected
+    records = json.loads(path.read_text())
+    whole = [record for record in records.values() if "yaw_diff" in record]
+    short = [record for record in records.values() if "yaw_diff" not in record]
+    assert whole  # seen for five seconds: every field
+    assert all(len(record["v_ego"]) == 10 for record in whole)
+    assert all({"v_avg", "a_max", "with_lead"} <= record.keys() for record in short)
 
 
 def test_given_labels_choose_the_samples_and_stand_above(scenes: Path, tmp_path: Path):

@@ -35,8 +35,9 @@ test: ## run the tests (make test WORKERS=1 TESTS=tests/recsys for some of them)
 	$(SET_UP) $(DEVELOP)
 	$(PYTEST) -n $(WORKERS) $(TESTS)
 
-smoke: ## run the whole path once on a tiny simulated town
-	$(SET_UP) cpu,offline
+smoke: ## run both whole paths once, on a tiny simulated town and a little simulated traffic
+	$(SET_UP) cpu,offline,traffic
+	$(PYTHON) scripts/demo_driving.py --tiny --fresh --out runs/smoke-driving --bin $(BIN)
 	$(PYTHON) scripts/demo.py --tiny --fresh --out runs/smoke --bin $(BIN)
 
 golden: ## write the stored results of the golden tests anew (say why in the commit)
@@ -48,8 +49,8 @@ demo: ## run the whole path and print a report (make demo REVIEWS=reviews.json.g
 	$(PYTHON) scripts/demo.py --bin $(BIN) $(if $(REVIEWS),--reviews "$(REVIEWS)")
 
 demo-driving: ## simulated traffic to a driving report (make demo-driving LOGS=folder for real logs)
-	$(SET_UP) cpu,traffic,commonroad
-	$(PYTHON) scripts/demo_driving.py --bin $(BIN) $(if $(LOGS),--logs "$(LOGS)")
+	$(SET_UP) cpu,traffic,commonroad,nuplan
+	$(PYTHON) scripts/demo_driving.py --bin $(BIN) $(if $(LOGS),--logs "$(LOGS)") $(if $(STYLEDRIVE),--styledrive "$(STYLEDRIVE)")
 
 clean: ## delete runs, caches and the environment that setup made
 	rm -rf runs .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

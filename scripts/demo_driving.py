@@ -2,6 +2,7 @@
 
     make demo-driving                      simulated traffic, offline
     make demo-driving LOGS=folder          real logs: CommonRoad, ScenarioNet or Argoverse 2
+    make demo-driving STYLEDRIVE=folder    StyleDrive's benchmark, on OpenScene's logs
 
 Every command is shown before it runs, and can be typed as it stands. What a command made is kept:
 a second run begins where the first one stopped. Standard library only.
@@ -11,7 +12,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from demo_steps import ROOT, DemoError, Step, perform
@@ -24,6 +25,10 @@ FORMATS = (
     ("argoverse2-forecasting", "scenario_*.parquet"),
 )
 """Command of `data-prep`, and the files by which its format is known."""
+STYLEDRIVE_FILES = (
+    *("logs/trainval", "logs/test", "maps"),
+    *("styletrain.yaml", "styletest.yaml", "styletrain.json", "styletest.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -115,17 +120,49 @@ def scene_steps(logs: Path | None, out: Path, size: Size) -> list[Step]:
     return [*path, Step("Join the tables of all formats.", words, scenes, parts)]
 
 
-def steps(logs: Path | None, out: Path, *, tiny: bool = False) -> list[Step]:
+def styledrive_steps(folder: Path, out: Path) -> list[Step]:
+    """The commands that read StyleDrive's benchmark: train and test logs, with the same maps.
+
+    Raises:
+        DemoError: If something of it is not there.
+    """
+    wanted = [folder / name for name in STYLEDRIVE_FILES]
+    missing = [str(path) for path in wanted if not path.exists()]
+    if missing:
+        raise DemoError(
+            f"{missing[0]} is not there; README.md says what StyleDrive's folder holds."
+        )
+    path = []
+    for part, logs in (("train", "trainval"), ("test", "test")):
+        words = (
+            *("data-prep", "openscene", "--logs", str(folder / "logs" / logs)),
+            *("--maps", str(folder / "maps"), "--tokens", str(folder / f"style{part}.yaml")),
+        )
+        makes = out / "parts" / part
+        path.append(
+            Step(f"Read the {part} logs into tables.", (*words, "--out", str(makes)), makes)
+        )
+    parts = tuple(step.makes for step in path)
+    words = ("data-prep", "join", "--scenes", *map(str, parts), "--out", str(out / "scenes"))
+    return [*path, Step("Join training and test.", words, out / "scenes", parts)]
+
+
+def steps(
+    logs: Path | None, out: Path, *, styledrive: Path | None = None, tiny: bool = False
+) -> list[Step]:
     """The whole path, in order."""
     size = TINY if tiny else WHOLE
-    path = scene_steps(logs, out, size)
+    path = styledrive_steps(styledrive, out) if styledrive else scene_steps(logs, out, size)
     scenes = path[-1].makes
     styles, vectors, teacher = out / "styles", out / "style_vectors", out / "teacher"
-    stride = size.stride_s if logs is None else "1"
+    how: tuple[str, ...] = ("--stride-s", size.stride_s if logs is None else "1")
+    if styledrive:
+        how = ("--labels", *(str(styledrive / f"style{part}.json") for part in ("train", "test")))
+        size = replace(size, taught="30000", epochs="40", driven="100000")
     path += [
         _step(
             "Measure how everybody drives, and name the styles.",
-            ("driving", "annotate", "--stride-s", stride),
+            ("driving", "annotate", *how),
             {"--scenes": scenes},
             styles,
         ),
@@ -196,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Run the whole driving path and end with its report.",
     )
     parser.add_argument("--logs", type=Path, help="folder of real logs instead of traffic")
+    parser.add_argument("--styledrive", type=Path, help="folder of StyleDrive's benchmark")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo-driving"), help="folder for everything"
     )
@@ -206,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="little traffic, one pass")
     options = parser.parse_args(argv)
     return perform(
-        lambda: steps(options.logs, options.out, tiny=options.tiny),
+        lambda: steps(options.logs, options.out, styledrive=options.styledrive, tiny=options.tiny),
         options.out / "report",
         options.bin,
         fresh=options.fresh,

@@ -1,7 +1,7 @@
 """`driving annotate`: scenes in; samples, measures, labels, styles and preferences out."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class AnnotateOptions:
     recorded_egos_only: bool = False
     thresholds: Path | None = None
     scale: Path | None = None
-    labels: Path | None = None
+    labels: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse spans of no length.
@@ -68,7 +68,7 @@ class AnnotateOptions:
             future_s=self.future_s,
             stride_s=self.stride_s,
             recorded_egos_only=self.recorded_egos_only,
-            tokens_only=self.labels is not None,
+            tokens_only=bool(self.labels),
         )
 
 
@@ -116,11 +116,13 @@ def run(
         InputError: If the options do not fit one another or the scenes hold nothing to judge.
     """
     names = {field.name for field in fields(AnnotateOptions)}
-    chosen = AnnotateOptions(**{name: options.pop(name) for name in names & set(options)})
+    given = {name: options.pop(name) for name in names & set(options)}
+    given["labels"] = tuple(given.get("labels") or ())
+    chosen = AnnotateOptions(**given)
     model = ModelOptions(**options)
     check_reader(reader, model)
     thresholds = read_thresholds(chosen.thresholds)
-    imported = read_styledrive_labels(chosen.labels) if chosen.labels else None
+    imported = _imported(chosen.labels)
     artifact = read_artifact(scenes, kind="scenes")
     samples = _samples(artifact, chosen.rules, imported)
     store = SceneStore.of(artifact, size=SIZE)
@@ -153,8 +155,8 @@ def _configuration(chosen: AnnotateOptions, reader: str, model: ModelOptions) ->
 
 def _inputs(artifact: Artifact, chosen: AnnotateOptions) -> dict[str, str]:
     inputs = {"scenes": artifact.content_hash}
-    if chosen.labels:
-        inputs["labels"] = file_sha256(chosen.labels)
+    for number, path in enumerate(chosen.labels):
+        inputs[f"labels {number}"] = file_sha256(path)
     if chosen.scale:
         inputs["scale"] = read_artifact(chosen.scale, kind="styles").content_hash
     return inputs
@@ -192,6 +194,13 @@ def _write(writer: ArtifactWriter, found: Annotated, chosen: AnnotateOptions) ->
         writer.notes["truth_lines"] = truth.lines()
         lines += truth.lines()
     return lines
+
+
+def _imported(paths: Sequence[Path]) -> dict[str, StyleLabel] | None:
+    """The labels of all files together; a later file wins. Nothing where there is no file."""
+    if not paths:
+        return None
+    return {token: label for path in paths for token, label in read_styledrive_labels(path).items()}
 
 
 def _samples(

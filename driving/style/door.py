@@ -16,7 +16,12 @@ def _annotate_options(parser: argparse.ArgumentParser) -> None:
     add("--history-s", type=float, default=1.0, help="past every sample needs (default: 1.0)")
     add("--future-s", type=float, default=4.0, help="length of the window (default: 4.0)")
     add("--recorded-egos-only", action="store_true", help="only the recording vehicle is an ego")
-    add("--labels", type=Path, help="StyleDrive's label file; only the scenes it names are taken")
+    add(
+        "--labels",
+        type=Path,
+        nargs="+",
+        help="StyleDrive's label files; only the scenes they name are taken",
+    )
     add(
         "--reader",
         choices=("none", "chat", "local"),

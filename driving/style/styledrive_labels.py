@@ -29,7 +29,7 @@ def styledrive_labels(
     """Our labels of the samples that have a token, with StyleDrive's fields.
 
     Their fields look five seconds ahead; of a sample that is seen for less only `v_avg`, `a_max`
-    and `with_lead` are given, from our own measures.
+    and `with_lead` are given, from our own measures. A token of two samples is written once.
 
     Args:
         store: The scenes.
@@ -37,7 +37,9 @@ def styledrive_labels(
         styles: The table `styles` of the same artifact.
         measures: The table `measures` of the same artifact.
     """
-    named = samples.filter(pl.col("token").is_not_null()).sort("token")
+    named = (
+        samples.filter(pl.col("token").is_not_null()).unique("token", keep="first").sort("token")
+    )
     facts = named.join(styles, on="sample_id", maintain_order="left").join(
         measures, on="sample_id", maintain_order="left"
     )

@@ -240,7 +240,7 @@ def test_given_labels_choose_the_samples_and_stand_above(scenes: Path, tmp_path:
     folder = scenes_with_tokens(tmp_path, {20: "aaaa", 40: "bbbb"}, SCENE_TOKENS)
     path = tmp_path / "styletrain.json"
     path.write_text(json.dumps({"bbbb": {"ANC_result": "C"}, "cccc": {"ANC_result": "A"}}))
-    annotate(scenes=folder, out=tmp_path / "styles", future_s=2.0, labels=path)
+    annotate(scenes=folder, out=tmp_path / "styles", future_s=2.0, labels=[path])
     found = read_artifact(tmp_path / "styles", kind="styles")
     assert found.table(SAMPLES)["token"].to_list() == ["bbbb"]
     (row,) = found.table(STYLES).iter_rows(named=True)
@@ -249,7 +249,7 @@ def test_given_labels_choose_the_samples_and_stand_above(scenes: Path, tmp_path:
     assert found.json("styledrive_labels")["bbbb"]["ANC_result"] == "C"
     path.write_text(json.dumps({"dddd": {"ANC_result": "C"}}))
     with pytest.raises(InputError, match="names no token"):
-        annotate(scenes=folder, out=tmp_path / "none", future_s=2.0, labels=path)
+        annotate(scenes=folder, out=tmp_path / "none", future_s=2.0, labels=[path])
 
 
 def scenes_with_tokens(folder: Path, tokens: dict[int, str], schema) -> Path:

@@ -69,7 +69,7 @@ def test_their_labels_become_our_styles(folder):
         StyleDriveLabel(frame_token(60), "conservative", "protected_intersections"),
     ]
     write_styledrive_file(folder / "labels.json", labels)
-    run(scenes=folder / "scenes", out=folder / "styles", labels=folder / "labels.json")
+    run(scenes=folder / "scenes", out=folder / "styles", labels=[folder / "labels.json"])
     artifact = read_artifact(folder / "styles", kind="styles")
     joined = artifact.table(SAMPLES).join(artifact.table(STYLES), on="sample_id")
     named = joined.filter(pl.col("token").is_not_null()).sort("scene_id", "step")

@@ -122,16 +122,20 @@ class DrivingDataModule(L.LightningDataModule):
 
     def training_futures(
         self,
-    ) -> tuple[Float[Tensor, "sample time 3"], Bool[Tensor, "sample time"]]:
-        """All that is learnt: the logged futures, then the teacher's."""
+    ) -> tuple[
+        Float[Tensor, "sample time 3"], Bool[Tensor, "sample time"], Float[Tensor, " sample"]
+    ]:
+        """All that is learnt, its mask and the present speed: the logs, then the teacher's."""
         rows = self._rows["train"]
+        speed = rows.scene.ego_history[:, -1, 3]
         if self._teacher is None or not {"poses", "mask"} <= self._teacher.keys():
-            return rows.future, rows.future_mask
-        taught = self._teacher["poses"][rows.sample_ids].flatten(0, 1)
+            return rows.future, rows.future_mask, speed
+        taught = self._teacher["poses"][rows.sample_ids]
         there = self._teacher["mask"][rows.sample_ids].flatten(0, 1)
         return (
-            torch.cat([rows.future, taught]),
+            torch.cat([rows.future, taught.flatten(0, 1)]),
             torch.cat([rows.future_mask, there[:, None].expand(-1, PLAN_STEPS)]),
+            torch.cat([speed, speed.repeat_interleave(taught.shape[1])]),
         )
 
     def train_dataloader(self) -> StatefulLoader[PlanningBatch]:

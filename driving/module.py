@@ -126,8 +126,8 @@ class PlannerModule(L.LightningModule):
         on_gpu = self.device.type == "cuda"
         folder = Path(self.trainer.default_root_dir)
         self._finite_steps = FiniteSteps(folder, lag=STEPS_BEHIND_ON_A_GPU if on_gpu else 0)
-        futures, mask = self.trainer.datamodule.training_futures()  # pyright: ignore[reportAttributeAccessIssue]
-        self.planner.survey(futures, mask)
+        found = self.trainer.datamodule.training_futures()  # pyright: ignore[reportAttributeAccessIssue]
+        self.planner.survey(*found)
         if self._averaging:
             self._copy_buffers()
 

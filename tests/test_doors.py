@@ -130,7 +130,8 @@ def test_every_console_script_is_declared_and_installed() -> None:
 def test_every_promised_extra_is_there() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
-        "cpu", "gpu", "offline", "serve", "llm", "traffic", "nuplan", "distributed", "dev",
+        "cpu", "gpu", "offline", "serve", "llm", "commonroad", "traffic", "nuplan", "distributed",
+        "dev",
     }  # fmt: skip
     # The two wheels overwrite each other, so neither may come with anything else.
     for extra, lines in {**extras, "core": PYPROJECT["project"]["dependencies"]}.items():
@@ -164,7 +165,7 @@ def _problem(words: list[str]) -> str | None:
     """What is wrong with a documented command line, or None."""
     program, *arguments = words
     if program == "make":
-        targets = re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.M)
+        targets = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.M)
         wrong = [word for word in arguments if "=" not in word and word not in targets]
         return f"make has no target {wrong}" if wrong else None
     commands = {command.name: command for command in _commands(program)}

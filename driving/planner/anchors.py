@@ -102,7 +102,7 @@ def signal_shares(
 
     Example:
         >>> [round(float(share), 4) for share in signal_shares()[[0, 49, 999]]]
-        [0.9999, 0.9918, 0.0047]
+        [0.9999, 0.9911, 0.0007]
     """
     roots = torch.linspace(math.sqrt(first_beta), math.sqrt(last_beta), steps, dtype=torch.float64)
     return torch.cumprod(1 - roots**2, 0).float()

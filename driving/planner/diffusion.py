@@ -9,7 +9,13 @@ from driving.planner.anchors import Anchors, fitted_anchors, signal_shares, stra
 from driving.planner.batch import PlanningBatch, drawn_targets
 from driving.planner.diffusion_decoder import Decoded, DiffusionDecoder, SeenScene
 from driving.planner.learned import EncodesScenes, LearnedPlanner
-from driving.planner.planner import PLAN_STEPS, PlannerInput, Plans, StyleCondition
+from driving.planner.planner import (
+    PLAN_STEP_S,
+    PLAN_STEPS,
+    PlannerInput,
+    Plans,
+    StyleCondition,
+)
 from driving.planner.scene_encoder import SceneEncoder, SceneTokens
 from driving.planner.style_dropout import StyleDropout
 from driving.planner.style_injection import ModulatedNorms, StyleInjection
@@ -27,6 +33,9 @@ SUB_SCORE_WEIGHT = 1.0
 class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     """Anchor-based truncated diffusion with a style.
 
+    Trajectories are told as changes: how they differ from going straight on at the present speed.
+    Anchors are typical changes, so twenty of them lie closer together than twenty futures would.
+
     Training noises the anchors at a step t in [0, 50) of 1000 and asks for the future itself
     (sample prediction). Every decoder layer is supervised, in equal parts: L1 distance of the
     winning anchor's answer (the anchor nearest to the future by mean distance) in metres plus
@@ -37,13 +46,13 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     the same for every row, so a batch equals its rows.
 
     What differs from DiffusionDrive (Liao et al., 2024, arXiv:2411.15139) beside vector input:
-    every layer answers relative to the clean anchor, which the decoder sees beside the noisy one.
-    Relative to the noisy one an answer has to carry the noise through every norm to take it off
-    again: sixteen scenes were then learnt to 1.3 m and not to 0.02 m in as many steps. Scales of
-    noise and offsets are fitted per step rather than fixed; no clamping to [-1, 1]; the heading
-    has an anchor of its own and no tanh; cross-entropy in place of a focal loss, so scores are
-    log-probabilities; style and time modulate norms (adaLN) in place of FiLM after the layers;
-    DDIM goes from 10 to 0 directly.
+    anchors are changes from going on as now. Every layer answers relative to the clean anchor,
+    which the decoder sees beside the noisy one. Relative to the noisy one an answer has to carry
+    the noise through every norm to take it off again: sixteen scenes were then learnt to 1.3 m and
+    not to 0.02 m in as many steps. Scales of noise and offsets are fitted per step rather than
+    fixed; no clamping to [-1, 1]; the heading has an anchor of its own and no tanh; cross-entropy
+    in place of a focal loss, so scores are log-probabilities; style and time modulate norms
+    (adaLN) in place of FiLM after the layers; DDIM goes from 10 to 0 directly.
 
     A style steers by guidance: `u + guidance * (c - u)`, where `c` is the answer under the style
     and `u` the one under none, for poses as for scores. 1 is the plain answer under the style and
@@ -122,15 +131,19 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
             self.register_buffer("anchors" if name == "poses" else name, value)
 
     def survey(
-        self, futures: Float[Tensor, "sample time 3"], mask: Bool[Tensor, "sample time"]
+        self,
+        futures: Float[Tensor, "sample time 3"],
+        mask: Bool[Tensor, "sample time"],
+        speed_mps: Float[Tensor, " sample"],
     ) -> None:
-        """Fit anchors and scales, once.
+        """Fit anchors and scales to how futures differ from going on as now, once.
 
         Raises:
             InputError: If there are fewer distinct futures than anchors.
         """
         if not bool(self.surveyed):
-            self.set_anchors(fitted_anchors(futures.cpu(), mask.cpu(), len(self.anchors)))
+            changes = futures - going_on(speed_mps)
+            self.set_anchors(fitted_anchors(changes.cpu(), mask.cpu(), len(self.anchors)))
 
     def set_anchors(self, anchors: Anchors) -> None:
         """Use these anchors from now on."""
@@ -149,8 +162,9 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         """One candidate per anchor, in the order of the anchors."""
         encoded = self.encoder(scene)
         seen = self.decoder.see(encoded.tokens, encoded.mask)
-        poses, logits = self._denoised(seen, style, seed)
-        outputs = self.sub_score_heads(self._normalised(poses), encoded.tokens, encoded.mask)
+        changes, logits = self._denoised(seen, style, seed)
+        outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
+        poses = changes + going_on(scene.ego_history[:, -1, 3])[:, None]
         scores = self.selection.scores(
             logits.to(poses.dtype).log_softmax(-1),
             sub_scores_of(outputs.to(poses.dtype)),
@@ -164,7 +178,8 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     ) -> Float[Tensor, "batch proposal head"]:
         """Predicted sub-scores of any trajectories, in the order of `SUB_SCORES`."""
         encoded = self.encoder(scene)
-        outputs = self.sub_score_heads(self._normalised(poses), encoded.tokens, encoded.mask)
+        changes = poses - going_on(scene.ego_history[:, -1, 3])[:, None]
+        outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
         return sub_scores_of(outputs)
 
     def loss(self, batch: PlanningBatch) -> dict[str, Float[Tensor, ""]]:
@@ -172,6 +187,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         encoded = self.encoder(batch.scene)
         seen = self.decoder.see(encoded.tokens, encoded.mask)
         future, mask, style = drawn_targets(batch, self.teacher_share)
+        future = future - going_on(batch.scene.ego_history[:, -1, 3])
         style = self.style_dropout(style) if self.training else style
         rows, device = len(batch), future.device
         time = torch.randint(TRAINING_STEPS, (rows,), device=device)
@@ -268,9 +284,26 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     def _sub_score_loss(self, batch: PlanningBatch, encoded: SceneTokens) -> Float[Tensor, ""]:
         if batch.proposals is None:
             return batch.future.new_zeros(())
-        normalised = self._normalised(batch.proposals.poses)
+        base = going_on(batch.scene.ego_history[:, -1, 3])
+        normalised = self._normalised(batch.proposals.poses - base[:, None])
         outputs = self.sub_score_heads(normalised, encoded.tokens, encoded.mask)
         return self.sub_score_heads.loss(outputs.to(batch.future.dtype), batch.proposals)
+
+
+def going_on(speed_mps: Float[Tensor, " row"]) -> Float[Tensor, "row time 3"]:
+    """Poses of an ego that drives straight on at its present speed: the origin of anchors.
+
+    Example:
+        >>> going_on(torch.tensor([10.0]))[0, :2]
+        tensor([[ 5.,  0.,  0.],
+                [10.,  0.,  0.]])
+    """
+    seconds = PLAN_STEP_S * torch.arange(
+        1, PLAN_STEPS + 1, dtype=speed_mps.dtype, device=speed_mps.device
+    )
+    ahead = torch.zeros(len(speed_mps), PLAN_STEPS, 3, dtype=speed_mps.dtype, device=seconds.device)
+    ahead[..., 0] = speed_mps[:, None] * seconds
+    return ahead
 
 
 def _beside_none(style: StyleCondition) -> StyleCondition:

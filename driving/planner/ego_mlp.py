@@ -47,7 +47,10 @@ class EgoMlp(LearnedPlanner):
         )  # fmt: skip
 
     def survey(
-        self, futures: Float[Tensor, "sample time 3"], mask: Bool[Tensor, "sample time"]
+        self,
+        futures: Float[Tensor, "sample time 3"],
+        mask: Bool[Tensor, "sample time"],
+        speed_mps: Float[Tensor, " sample"],
     ) -> None:
         """Nothing needs to be known beforehand."""
 

@@ -19,12 +19,15 @@ class LearnedPlanner(nn.Module, Planner):
 
     @abstractmethod
     def survey(
-        self, futures: Float[Tensor, "sample time 3"], mask: Bool[Tensor, "sample time"]
+        self,
+        futures: Float[Tensor, "sample time 3"],
+        mask: Bool[Tensor, "sample time"],
+        speed_mps: Float[Tensor, " sample"],
     ) -> None:
         """Look over all training futures once before the first step, for sizes and anchors.
 
-        Depends on the futures alone, and does nothing where it has been done before: weights that
-        are gone on with keep the anchors they were trained with.
+        `speed_mps` is the ego's at present. Depends on these alone, and does nothing where it has
+        been done before: weights that are gone on with keep the anchors they were trained with.
         """
 
     @abstractmethod

@@ -281,9 +281,9 @@ def test_futures_that_lack_a_step_make_no_anchor_and_too_few_are_refused():
 
 def test_a_survey_fits_once(planner):
     futures, mask = random_futures(30), torch.ones(30, 8, dtype=torch.bool)
-    planner.survey(futures, mask)
+    planner.survey(futures, mask, torch.zeros(30))
     before = {name: value.clone() for name, value in planner.state_dict().items()}
-    planner.survey(2 * futures, mask)
+    planner.survey(2 * futures, mask, torch.zeros(30))
     assert all(torch.equal(value, planner.state_dict()[name]) for name, value in before.items())
     if isinstance(planner, DiffusionPlanner):
         straight = straight_anchors(4).poses
@@ -489,7 +489,7 @@ def test_sixteen_scenes_are_learnt_by_heart():
         futures,
         torch.ones(16, 8, dtype=torch.bool),
     )
-    planner.survey(futures, batch.future_mask)
+    planner.survey(futures, batch.future_mask, batch.scene.ego_history[:, -1, 3])
     _train(planner, [batch], steps=80)
     plans = planner.plan(batch.scene, batch.style)
     errors = (plans.best - futures)[..., :2].norm(dim=-1).mean(-1)
@@ -532,7 +532,8 @@ def test_a_style_steers_after_training_and_guidance_exaggerates_it():
     planner = _modulated(style_dropout=StyleDropout(whole=0.15, dimension=0.0))
     batches = [_steering_batch(32, seed) for seed in range(8)]
     futures = torch.cat([batch.future for batch in batches])
-    planner.survey(futures, torch.ones(len(futures), 8, dtype=torch.bool))
+    speed = torch.cat([batch.scene.ego_history[:, -1, 3] for batch in batches])
+    planner.survey(futures, torch.ones(len(futures), 8, dtype=torch.bool), speed)
     _train(planner, batches, steps=170)
     asked = torch.tensor([-0.8, -0.3, 0.3, 0.8])
     scene = _plain_scene(4)

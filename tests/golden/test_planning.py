@@ -32,7 +32,7 @@ def _losses(name: str) -> list[float]:
     """The loss of every fifth of twenty steps, on batches that come again."""
     torch.manual_seed(0)
     planner = PLANNERS[name]().train()
-    planner.survey(random_futures(40), torch.ones(40, 8, dtype=torch.bool))
+    planner.survey(random_futures(40), torch.ones(40, 8, dtype=torch.bool), torch.zeros(40))
     optimizer = torch.optim.AdamW(planner.parameters(), lr=3e-3)
     losses = []
     for step in range(STEPS):

@@ -99,7 +99,8 @@ def test_straight_motion_is_kept_by_any_clock(dt, start, speed, turn, step_s):
     np.testing.assert_allclose(steps.position_m[:, 0], speed * at, atol=1e-9)
     np.testing.assert_allclose(steps.position_m[:, 1], -2 * speed * at, atol=1e-9)
     np.testing.assert_allclose(np.cos(steps.heading_rad - turn * at), 1.0, atol=1e-9)
-    np.testing.assert_allclose(steps.velocity_mps, [[speed, -2 * speed]] * len(at), atol=1e-6)
+    expected = np.tile([speed, -2 * speed], (len(at), 1))  # a coarse clock may have no step
+    np.testing.assert_allclose(steps.velocity_mps, expected, atol=1e-6)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=20))

@@ -127,7 +127,7 @@ class DrivingDataModule(L.LightningDataModule):
     ]:
         """All that is learnt, its mask and the present speed: the logs, then the teacher's."""
         rows = self._rows["train"]
-        speed = rows.scene.ego_history[:, -1, 3]
+        speed = rows.scenes.ego_history[:, -1, 3]
         if self._teacher is None or not {"poses", "mask"} <= self._teacher.keys():
             return rows.future, rows.future_mask, speed
         taught = self._teacher["poses"][rows.sample_ids]

@@ -16,7 +16,7 @@ from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.ego_mlp import EgoMlp
 from driving.planner.learned import LearnedPlanner
 from driving.planner.style_injection import OneHotLinear, WithoutStyle
-from tests.driving.planner_fixtures import SMALL, random_batch, random_futures
+from tests.driving.planner_fixtures import SMALL, random_batch
 
 STORED = Path(__file__).with_name("planning.json")
 STEPS, SHOWN = 20, 5
@@ -32,11 +32,16 @@ def _losses(name: str) -> list[float]:
     """The loss of every fifth of twenty steps, on batches that come again."""
     torch.manual_seed(0)
     planner = PLANNERS[name]().train()
-    planner.survey(random_futures(40), torch.ones(40, 8, dtype=torch.bool), torch.zeros(40))
+    batches = [random_batch(8, seed=seed, teacher=True, proposals=True) for seed in range(4)]
+    planner.survey(
+        torch.cat([batch.future for batch in batches]),
+        torch.cat([batch.future_mask for batch in batches]),
+        torch.cat([batch.scene.ego_history[:, -1, 3] for batch in batches]),
+    )
     optimizer = torch.optim.AdamW(planner.parameters(), lr=3e-3)
     losses = []
     for step in range(STEPS):
-        batch = random_batch(8, seed=step % 4, teacher=True, proposals=True)
+        batch = batches[step % 4]
         torch.manual_seed(step)
         loss = planner.loss(batch)["loss"]
         optimizer.zero_grad()

@@ -19,7 +19,12 @@ from driving.planner.planner import (
 from driving.planner.scene_encoder import SceneEncoder, SceneTokens
 from driving.planner.style_dropout import StyleDropout
 from driving.planner.style_injection import ModulatedNorms, StyleInjection
-from driving.planner.sub_score_heads import Selection, SubScoreHeads, sub_scores_of
+from driving.planner.sub_score_heads import (
+    Selection,
+    SubScoreHeads,
+    expected_distance,
+    sub_scores_of,
+)
 
 TRAINING_STEPS = 50
 NOISE_STEP = 8
@@ -165,8 +170,10 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         changes, logits = self._denoised(seen, style, seed)
         outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
         poses = changes + going_on(scene.ego_history[:, -1, 3])[:, None]
+        shares = logits.to(poses.dtype).log_softmax(-1)
+        merit = -expected_distance(changes, shares.exp()) if self.selection.central else shares
         scores = self.selection.scores(
-            logits.to(poses.dtype).log_softmax(-1),
+            merit,
             sub_scores_of(outputs.to(poses.dtype)),
             self.sub_score_heads.known,
             style,

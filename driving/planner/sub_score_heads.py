@@ -31,15 +31,20 @@ class Selection:
     """How the plan is picked among the candidates.
 
     Attributes:
-        preference_weight: Weight of the sub-scores that the style asks for beside the log of a
-            candidate's probability; 0 picks by the probability alone.
+        preference_weight: Weight of the sub-scores that the style asks for beside a candidate's
+            merit; 0 picks by merit alone.
         safety_gate: A candidate counts only if its predicted probability of no collision within
             the drivable area is at least this share of the safest candidate's; 0 opens the gate.
             No style and no weight moves it. Heads that never saw a target gate nothing.
+        central: A candidate's merit is minus its expected distance, in metres, to what will be
+            driven: the mean distance to all candidates by their probabilities. Where twenty lie
+            close together the likeliest one alone is a poor guess. If false, merit is the log of
+            the candidate's own probability.
     """
 
     preference_weight: float = 0.0
     safety_gate: float = 0.5
+    central: bool = True
 
     def __post_init__(self) -> None:
         if self.preference_weight < 0 or not 0 <= self.safety_gate <= 1:
@@ -50,7 +55,7 @@ class Selection:
 
     def scores(
         self,
-        log_probabilities: Float[Tensor, "batch candidate"],
+        merit: Float[Tensor, "batch candidate"],
         sub_scores: Float[Tensor, "batch candidate head"],
         known: Bool[Tensor, " head"],
         style: StyleCondition,
@@ -58,7 +63,7 @@ class Selection:
         """The score of every candidate; `-inf` where the gate is shut.
 
         Args:
-            log_probabilities: What the decoder thinks of them.
+            merit: What the decoder thinks of them.
             sub_scores: Predicted sub-scores in the order of `SUB_SCORES`.
             known: Which heads were ever trained; the others have no say.
             style: What is asked for.
@@ -66,12 +71,29 @@ class Selection:
         weights = _preferences(style, sub_scores.device) * known
         weights = weights / sub_scores.new_tensor(SCALES)
         centred = sub_scores - sub_scores.mean(1, keepdim=True)
-        scores = (
-            log_probabilities + self.preference_weight * (centred @ weights.unsqueeze(-1))[..., 0]
-        )
+        scores = merit + self.preference_weight * (centred @ weights.unsqueeze(-1))[..., 0]
         safety = torch.where(known[:2], sub_scores[..., :2], 1.0).prod(-1)
         admitted = safety >= self.safety_gate * safety.amax(-1, keepdim=True)
         return scores.masked_fill(~admitted, -torch.inf)
+
+
+def expected_distance(
+    poses: Float[Tensor, "batch candidate time 3"],
+    probabilities: Float[Tensor, "batch candidate"],
+) -> Float[Tensor, "batch candidate"]:
+    """Mean distance of every candidate to all, in metres, weighed by how probable they are.
+
+    The candidate with the least is the medoid of the predicted distribution: of all candidates
+    the one that minimises the expected average displacement error.
+
+    Example:
+        >>> three = torch.tensor([0.0, 1.0, 5.0])[None, :, None, None].expand(1, 3, 8, 3)
+        >>> along_x, shares = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[0.2, 0.5, 0.3]])
+        >>> expected_distance(three * along_x, shares)
+        tensor([[2.0000, 1.4000, 3.0000]])
+    """
+    apart = (poses[:, :, None, :, :2] - poses[:, None, :, :, :2]).square().sum(-1)
+    return (apart.sqrt().mean(-1) * probabilities[:, None]).sum(-1)
 
 
 class SubScoreHeads(nn.Module):

@@ -179,13 +179,13 @@ def steps(
             teacher,
         ),
     ]
-    rollouts = []
-    for planner in PLANNERS:
-        run = out / "fit" / planner.name
-        if planner.trained:
-            path.append(_fit(planner, (scenes, styles, vectors, teacher), run, size))
-        rollouts.append(out / "rollouts" / planner.name)
-        path.append(_simulate(planner, (scenes, styles, vectors), run, rollouts[-1], size))
+    runs = {planner.name: out / "fit" / planner.name for planner in PLANNERS}
+    made = (scenes, styles, vectors, teacher)
+    # the longest first, so that two side by side end at about the same time
+    path += [_fit(each, made, runs[each.name], size) for each in reversed(PLANNERS) if each.trained]
+    rollouts = [out / "rollouts" / planner.name for planner in PLANNERS]
+    for planner, makes in zip(PLANNERS, rollouts, strict=True):
+        path.append(_simulate(planner, made[:3], runs[planner.name], makes, size))
     report = out / "report"
     words = ("driving", "report", "--rollouts", *map(str, rollouts), "--out", str(report))
     path.append(Step("Compare the planners in one report.", words, report, tuple(rollouts)))
@@ -207,7 +207,8 @@ def _fit(planner: Planner, made: Sequence[Path], run: Path, size: Size) -> Step:
     for option, path in inputs.items():
         words += [option, str(path)]
     words += ["--trainer.max_epochs", size.epochs, "--run-folder", str(run)]
-    return Step(f"Train {planner.name}.", tuple(words), run, (config, *inputs.values()))
+    reads = (config, *inputs.values())
+    return Step(f"Train {planner.name}.", tuple(words), run, reads, together="training")
 
 
 def _simulate(planner: Planner, made: Sequence[Path], run: Path, makes: Path, size: Size) -> Step:
@@ -224,7 +225,8 @@ def _simulate(planner: Planner, made: Sequence[Path], run: Path, makes: Path, si
         words += ("--sweep",)
     words += ("--maximum-samples", size.driven)
     inputs = who | {"--scenes": scenes, "--styles": styles, "--style-vectors": vectors}
-    return _step(f"Let {planner.name} drive the test samples.", words, inputs, makes)
+    step = _step(f"Let {planner.name} drive the test samples.", words, inputs, makes)
+    return replace(step, together="driving")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

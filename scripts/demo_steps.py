@@ -5,16 +5,20 @@ Standard library only.
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SIDE_BY_SIDE = 2
 
 
 class DemoError(Exception):
@@ -30,12 +34,14 @@ class Step:
         words: The command line, program first.
         makes: The file or folder that is there when it is done.
         reads: Files and artifacts it depends on; when one changes, the step runs again.
+        together: Name of a group; neighbours of one group run side by side, a thread each.
     """
 
     says: str
     words: tuple[str, ...]
     makes: Path
     reads: tuple[Path, ...] = ()
+    together: str = ""
 
 
 def fingerprint(step: Step) -> str:
@@ -61,8 +67,13 @@ def _memory(made: Path) -> Path:
     return made.with_name(f".{made.name}.step")
 
 
-def run_step(step: Step, programs: Path) -> bool:
+def run_step(step: Step, programs: Path, *, quietly: bool = False) -> bool:
     """Run one step unless its result is there; return whether it ran.
+
+    Args:
+        step: The step.
+        programs: Folder of the console scripts.
+        quietly: On one thread, and what it says is shown only when it is done.
 
     Raises:
         DemoError: If the command fails; its own message stands above.
@@ -83,13 +94,25 @@ def run_step(step: Step, programs: Path) -> bool:
     program = programs / step.words[0]
     started = time.monotonic()
     try:
-        status = subprocess.run([str(program), *step.words[1:]], check=False).returncode
+        done = subprocess.run(
+            [str(program), *step.words[1:]],
+            check=False,
+            env=os.environ | ({"OMP_NUM_THREADS": "1"} if quietly else {}),
+            stdout=subprocess.PIPE if quietly else None,
+            stderr=subprocess.STDOUT if quietly else None,
+            text=True,
+        )
     except OSError as error:
         raise DemoError(
             f"{program} does not start ({error.strerror}); run `make setup`."
         ) from error
-    if status:
-        raise DemoError(f"this step failed with status {status}; its message stands above.")
+    if quietly and (done.returncode or done.stdout):
+        last = done.stdout.splitlines()[-20 if done.returncode else -1 :]
+        print("\n".join([f"\n{step.says}", *last]), flush=True)
+    if done.returncode:
+        raise DemoError(
+            f"this step failed with status {done.returncode}; its message stands above."
+        )
     print(f"  {time.monotonic() - started:.1f} s", flush=True)
     memory.write_text(found)
     return True
@@ -103,10 +126,18 @@ def forget(path: Sequence[Step]) -> None:
 
 
 def run(path: Sequence[Step], programs: Path) -> None:
-    """Run all steps, each shown before it begins."""
-    for number, step in enumerate(path, 1):
-        print(f"\n[{number}/{len(path)}] {step.says}\n$ {shlex.join(step.words)}", flush=True)
-        run_step(step, programs)
+    """Run all steps, each shown before it begins; neighbours of one group two at a time."""
+    number = 0
+    for group, steps in groupby(path, key=lambda step: step.together or step.makes):
+        part = list(steps)
+        for step in part:
+            number += 1
+            print(f"\n[{number}/{len(path)}] {step.says}\n$ {shlex.join(step.words)}", flush=True)
+            if not step.together:
+                run_step(step, programs)
+        if group in {step.together for step in part}:
+            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+                list(pool.map(lambda step: run_step(step, programs, quietly=True), part))
 
 
 def headline(report: Path) -> str:

@@ -1,5 +1,6 @@
 """The driving demo: its commands are ones the doors know, and what is missing is said."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,3 +78,53 @@ def test_styledrive_s_folder_is_read_split_by_split(tmp_path: Path) -> None:
         str(folder / "styletrain.json"),
         str(folder / "styletest.json"),
     )
+
+
+SLEEPER = """#!{python}
+import pathlib, sys, time
+made = pathlib.Path(sys.argv[1])
+other = made.with_name("b" if made.name == "a" else "a")
+made.mkdir()
+for _ in range(200):
+    if other.is_dir():
+        break
+    time.sleep(0.05)
+else:
+    sys.exit("nobody runs beside me")
+print(made.name, "met", other.name)
+sys.exit(3 if made.name == sys.argv[2] else 0)
+"""
+
+
+def _pair(folder: Path, fails: str) -> list[demo_steps.Step]:
+    program = folder / "program"
+    program.write_text(SLEEPER.format(python=sys.executable))
+    program.chmod(0o755)
+    return [
+        demo_steps.Step(
+            f"Make {name}.",
+            ("program", str(folder / name), fails),
+            folder / name,
+            together="pair",
+        )
+        for name in ("a", "b")
+    ]
+
+
+def test_neighbours_of_a_group_run_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo_steps.run(_pair(tmp_path, "nobody"), tmp_path)
+    said = capsys.readouterr().out
+    assert "a met b" in said
+    assert "b met a" in said
+    demo_steps.run(_pair(tmp_path, "nobody"), tmp_path)
+    assert capsys.readouterr().out.count("is there; it is kept") == 2
+
+
+def test_a_failure_among_neighbours_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(demo_steps.DemoError, match="failed with status 3"):
+        demo_steps.run(_pair(tmp_path, "b"), tmp_path)
+    assert "b met a" in capsys.readouterr().out

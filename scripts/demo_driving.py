@@ -40,12 +40,14 @@ class Planner:
         trained: It is trained; else it follows rules.
         learns_from_teacher: Its configuration reads the teacher's drives.
         reads_style: It is asked for every style.
+        gated: Name of a trained planner that drives behind the safety gate under this name.
     """
 
     name: str
     trained: bool = False
     learns_from_teacher: bool = False
     reads_style: bool = True
+    gated: str = ""
 
 
 PLANNERS = (
@@ -56,6 +58,7 @@ PLANNERS = (
     Planner("diffusion_no_style", trained=True, reads_style=False),
     Planner("diffusion_one_hot", trained=True),
     Planner("diffusion", trained=True, learns_from_teacher=True),
+    Planner("diffusion_gated", gated="diffusion"),
 )
 
 
@@ -179,7 +182,7 @@ def steps(
             teacher,
         ),
     ]
-    runs = {planner.name: out / "fit" / planner.name for planner in PLANNERS}
+    runs = {each.name: out / "fit" / (each.gated or each.name) for each in PLANNERS}
     made = (scenes, styles, vectors, teacher)
     # the longest first, so that two side by side end at about the same time
     path += [_fit(each, made, runs[each.name], size) for each in reversed(PLANNERS) if each.trained]
@@ -213,10 +216,13 @@ def _fit(planner: Planner, made: Sequence[Path], run: Path, size: Size) -> Step:
 
 def _simulate(planner: Planner, made: Sequence[Path], run: Path, makes: Path, size: Size) -> Step:
     scenes, styles, vectors = made
-    who = {"--checkpoint": run} if planner.trained else {}
+    learned = planner.trained or bool(planner.gated)
+    who = {"--checkpoint": run} if learned else {}
     words: tuple[str, ...] = ("driving", "simulate", "--name", planner.name)
-    if not planner.trained:
+    if not learned:
         words += ("--rules", planner.name)
+    if planner.gated:
+        words += ("--gate",)
     presets = ("conservative", "normal", "aggressive")
     asked = ("none", "before", "own", "shuffled", *presets) if planner.reads_style else ("none",)
     closed = ("none", *presets) if planner.reads_style else ("none",)

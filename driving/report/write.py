@@ -13,6 +13,7 @@ import polars as pl
 from data_prep.artifact import Artifact, create_artifact, package_version, read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.scenes.tables import SCENES
+from data_prep.schema import REJECTED
 from driving.evaluation.conditions import is_oracle
 from driving.evaluation.tables import RESULTS, measures_schema
 from driving.report.numbers import (
@@ -183,7 +184,7 @@ def data_facts(
         "split": split,
         "labels": _counts(driven, "label"),
         "scenario_types": _counts(driven, "scenario_type"),
-        "rejected": dict(scene_notes.get("rejected_by_reason", {})),
+        "rejected": _counts(tables[0].table(REJECTED), "reason"),
         "agreement": list(style_notes.get("truth_lines", [])),
         "reading": dict(scene_notes),
     }

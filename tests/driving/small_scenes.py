@@ -15,6 +15,7 @@ from data_prep.scenes.tables import (
     STATES,
     TRACKS,
 )
+from data_prep.schema import REJECTED
 
 STEPS = 81
 
@@ -110,6 +111,7 @@ def write_small_scenes(folder: Path) -> Path:
                 schema=SCENES.polars,
             ),
         )
+        new.write_table(REJECTED, REJECTED.empty())
         new.write_table(
             MAPS,
             pl.DataFrame(

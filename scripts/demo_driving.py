@@ -81,7 +81,7 @@ class Size:
     driven: str
 
 
-WHOLE = Size(("--scenes", "40", "--duration-s", "30"), "4", "3000", "10", "200")
+WHOLE = Size(("--scenes", "40", "--duration-s", "30"), "6", "6000", "15", "200")
 TINY = Size(("--scenes", "4", "--duration-s", "12"), "4", "64", "1", "16")
 
 

@@ -1,6 +1,7 @@
 """The planner's door: from scenes to styles, planners, rollouts and a report."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,9 @@ COMMANDS: tuple[Command, ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    # Read once, when torch is first imported. The tensors of driving are small: on a CPU threads
+    # cost more than they bring. Who sets the variable is obeyed.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     return run_door("driving", "A style-conditioned trajectory planner.", COMMANDS, argv)
 
 

@@ -16,11 +16,13 @@ from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
 from data_prep.scenes.raw_scene import ROAD_CLASSES
 from data_prep.scenes.tables import MAP_LINES
+from driving.evaluation.judge import driven_world, logged_ride
 from driving.lane_facts import find_lane_facts, total_turn
 from driving.map_store import MapStore, cut_line, lane_cost, resample
 from driving.planner_input import into_frame, out_of_frame, planner_input
 from driving.samples import SampleRules, choose_samples
 from driving.scene_store import SceneStore
+from driving.simulation.state import Motion
 from driving.world import (
     AGENT_PEDESTRIAN,
     LIGHT_GREEN,
@@ -254,3 +256,27 @@ def test_lanes_that_lead_into_one_are_a_merge_and_the_bent_one_is_its_side() -> 
     assert facts.merges == {2}
     assert facts.sides == {1}
     assert total_turn(np.array([[0.0, 0], [1, 0], [1, 1]])) == pytest.approx(math.pi / 2)
+
+
+def test_a_sample_s_future_ends_with_the_track(folder: Path) -> None:
+    every = choose_samples(read_artifact(folder, kind="scenes"), SampleRules(stride_s=0.1))
+    own = every.filter(pl.col("track_id") == 0)["step"]
+    assert (own.min(), own.max()) == (10, 40)  # of 81 steps, one second before and four after
+
+
+def test_the_history_of_an_ego_that_turned_is_seen_from_its_present_heading(world: World) -> None:
+    steps = torch.arange(world.ego_poses.shape[1], dtype=torch.float32)
+    turning = torch.stack([torch.zeros_like(steps), torch.zeros_like(steps), 0.1 * steps], -1)
+    seen = planner_input(replace(world, ego_poses=turning.expand(11, -1, -1).clone()), 20)
+    assert seen.ego_history[0, :, 2].tolist() == pytest.approx(
+        [-0.1 * back for back in range(10, -1, -1)], abs=1e-5
+    )
+
+
+def test_beyond_a_ride_nothing_is_known_of_the_ego(world: World) -> None:
+    ride = logged_ride(world)
+    short = Motion(**{name: value[:, :31] for name, value in vars(ride).items()})
+    driven = driven_world(world, short)
+    assert driven.ego_mask[:, :41].all()
+    assert not driven.ego_mask[:, 41:].any()
+    assert torch.equal(driven.ego_poses[:, 10:41], short.poses)

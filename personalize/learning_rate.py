@@ -1,6 +1,10 @@
 """Share of the learning rate at each step: a linear warm-up, then half a cosine."""
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 
 def warm_up_cosine(
@@ -56,3 +60,21 @@ def planned_steps(
     epochs = math.inf if max_epochs in (None, -1) else max_epochs
     steps = math.ceil(used / accumulated) * epochs
     return float(steps if max_steps == -1 else min(steps, max_steps))
+
+
+def let_settings_win(trainer: "Trainer") -> None:
+    """Give the configured optimizer settings to a state that was loaded with others.
+
+    Called when training starts, before the first step; the schedule goes on from where it was.
+    """
+    from torch.optim.lr_scheduler import LambdaLR
+
+    for optimizer, scheduler in zip(trainer.optimizers, trainer.lr_scheduler_configs, strict=True):
+        schedule = scheduler.scheduler
+        if not isinstance(schedule, LambdaLR):
+            continue
+        for number, group in enumerate(optimizer.param_groups):
+            group.update(optimizer.defaults)
+            group["initial_lr"] = schedule.base_lrs[number] = optimizer.defaults["lr"]
+            factor = schedule.lr_lambdas[number](schedule.last_epoch)
+            group["lr"] = optimizer.defaults["lr"] * factor

@@ -1,19 +1,14 @@
 """A trained recommender read back from its checkpoint, with the data it was trained on."""
 
-import copy
-import importlib
-from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonargparse import ArgumentParser
-
 from data_prep.artifact import Artifact, read_artifact, read_manifest
-from data_prep.errors import ArtifactMismatch, InputError
+from data_prep.errors import ArtifactMismatch
 from personalize.checkpoint import KIND, find_checkpoint, weights_of
+from personalize.configured_class import built_again
 from recsys.catalogue import Catalogue, catalogue_sizes
 from recsys.data import load_catalogue
 from recsys.recommender import Recommender
@@ -102,7 +97,14 @@ def build_recommender(
     folder = find_checkpoint(checkpoint)
     source = read_artifact(folder, kind=KIND)
     _check_sizes(source, catalogue)
-    recommender = _built(source, catalogue, changes or {})
+    recommender = built_again(
+        source,
+        source.manifest.configuration["model"]["recommender"],
+        Recommender,
+        catalogue,
+        skip=frozenset({"catalogue"}),
+        changes=changes,
+    )
     prefix = "recommender."
     weights = {
         name.removeprefix(prefix): tensor
@@ -151,47 +153,3 @@ def _check_sizes(source: Artifact, catalogue: Catalogue) -> None:
                 f"{source.folder} was trained with {name.replace('_', ' ')} {value}, this "
                 f"catalogue has {found[name]}; pass the artifacts it was trained on."
             )
-
-
-def _built(source: Artifact, catalogue: Catalogue, changes: Mapping[str, Any]) -> Recommender:
-    """The recommender its configuration names, with fresh weights."""
-    chosen = source.manifest.configuration["model"]["recommender"]
-    class_path = str(chosen.get("class_path", ""))
-    module, _, name = class_path.rpartition(".")
-    try:
-        built_class = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ArtifactMismatch(
-            f"{source.folder} was trained with {class_path}, which is not here: {error}."
-        ) from error
-    if not (isinstance(built_class, type) and issubclass(built_class, Recommender)):
-        raise ArtifactMismatch(f"{source.folder} names {class_path}, which is no Recommender.")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(built_class, "given", skip={"catalogue"}, instantiate=False)
-    try:
-        options = _with_changes(chosen.get("init_args") or {}, changes)
-        parsed = parser.parse_object({"given": options})
-    except (ArgumentError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).replace("given.", "").split())[:300]
-        if changes:
-            words = ", ".join(f"{option}={value}" for option, value in changes.items())
-            raise InputError(f"{name} does not take {words}: {reason}") from error
-        raise ArtifactMismatch(
-            f"{source.folder} has options that {class_path} of this version does not take: {reason}"
-        ) from error
-    given = parser.instantiate_classes(parsed).get("given") or {}
-    return built_class(catalogue, **dict(vars(given) if given else {}))
-
-
-def _with_changes(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with some of them set, by dotted name; what is text is read as YAML."""
-    changed = copy.deepcopy(dict(options))
-    for name, value in changes.items():
-        *groups, last = name.split(".")
-        place = changed
-        for group in groups:
-            inner = place.get(group)
-            place[group] = place = inner if isinstance(inner, dict) else {}
-            place = place.setdefault("init_args", {}) if "class_path" in place else place
-        place[last] = yaml.safe_load(value) if isinstance(value, str) else value
-    return changed

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data_prep.errors import InputError
 from personalize.finite_steps import FiniteSteps
-from personalize.learning_rate import planned_steps, warm_up_cosine
+from personalize.learning_rate import let_settings_win, planned_steps, warm_up_cosine
 from recsys.batch import HistoryBatch
 from recsys.ranking import ndcg_at_k, recall_at_k, target_ranks
 from recsys.recommender import Filters, Recommender
@@ -130,17 +130,7 @@ class RecommenderModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Let the configured optimizer settings win over those of a checkpoint that was loaded."""
-        for optimizer, scheduler in zip(
-            self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True
-        ):
-            schedule = scheduler.scheduler
-            if not isinstance(schedule, LambdaLR):
-                continue
-            for number, group in enumerate(optimizer.param_groups):
-                group.update(optimizer.defaults)
-                group["initial_lr"] = schedule.base_lrs[number] = optimizer.defaults["lr"]
-                factor = schedule.lr_lambdas[number](schedule.last_epoch)
-                group["lr"] = optimizer.defaults["lr"] * factor
+        let_settings_win(self.trainer)
 
     def on_train_batch_start(self, batch: HistoryBatch, batch_idx: int) -> None:
         """Seed the step, so that what is random in it does not depend on what ran before."""

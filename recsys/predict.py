@@ -13,6 +13,7 @@ from data_prep.artifact import Artifact, create_artifact, read_artifact
 from data_prep.errors import InputError
 from data_prep.schema import BENCHMARK_ROWS, RECOMMENDATIONS
 from personalize.checkpoint import find_checkpoint
+from personalize.configured_class import named_values
 from recsys.answers import (
     AskingOptions,
     ask,
@@ -197,27 +198,6 @@ def recommender_facts(loaded: LoadedRecommender, source: Artifact) -> dict[str, 
         "training_configuration": dict(source.manifest.configuration),
         "training_step": source.manifest.notes.get("step"),
     }
-
-
-def named_values(words: Sequence[str]) -> dict[str, str]:
-    """The values of `NAME=VALUE` words, by name.
-
-    Raises:
-        InputError: If a word has no name or no `=`, or a name is given twice.
-
-    Example:
-        >>> named_values(["ranking.prior=0", "ranking.search.width=50"])
-        {'ranking.prior': '0', 'ranking.search.width': '50'}
-    """
-    found: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name or not equals:
-            raise InputError(f"--set takes NAME=VALUE, got {word}.")
-        if name in found:
-            raise InputError(f"--set gives {name} twice.")
-        found[name] = value
-    return found
 
 
 def run_name(checkpoint: Path) -> str:

@@ -1,6 +1,6 @@
 """Planners by name: those that follow rules, and those of a checkpoint."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,21 +104,6 @@ def _by_rules(rules: str, name: str | None) -> NamedPlanner:
     return NamedPlanner(
         name or rules, planner, "", {"class": type(planner).__name__}, rules != "constant_velocity"
     )
-
-
-def named_values(changes: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE` words as a mapping.
-
-    Raises:
-        InputError: If one has no name or no value.
-    """
-    found = {}
-    for word in changes:
-        option, equals, value = word.partition("=")
-        if not option or not equals or not value:
-            raise InputError(f"--set takes NAME=VALUE, such as guidance=2, got {word!r}.")
-        found[option] = value
-    return found
 
 
 def chosen_device(device: str | None) -> str:

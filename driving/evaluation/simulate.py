@@ -28,7 +28,7 @@ from driving.evaluation.judge import (
     tracked,
     yardstick,
 )
-from driving.evaluation.planners import NamedPlanner, chosen_device, named_values, open_planner
+from driving.evaluation.planners import NamedPlanner, chosen_device, open_planner
 from driving.evaluation.tables import (
     CLOSED_LOOP,
     DISPLACEMENTS,
@@ -48,6 +48,7 @@ from driving.style.measures import MEASURE_NAMES
 from driving.style.tables import SAMPLES, STYLES
 from driving.style.windows import SIZE
 from driving.world import World
+from personalize.configured_class import named_values
 
 HISTORY_S, FUTURE_S = 1.0, 4.0
 LOOK_FURTHER_S = 1.2

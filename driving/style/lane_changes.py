@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from driving.style.lane_frame import LaneFrame, wrapped
+from driving.simulation.frames import wrapped
+from driving.style.lane_frame import LaneFrame
 from driving.style.measures import Column
 from driving.style.smoothing import smoothed
 from driving.world import AGENT_CYCLIST, AGENT_VEHICLE, World

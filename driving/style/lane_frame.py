@@ -68,11 +68,6 @@ def lane_frame(world: World, poses: Float[Tensor, "batch step 3"]) -> LaneFrame:
     )
 
 
-def wrapped(angle_rad: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """The same angle between minus and plus half a turn."""
-    return torch.remainder(angle_rad + torch.pi, 2 * torch.pi) - torch.pi
-
-
 def nearest_segment(
     points_m: Float[Tensor, "batch point 2"],
     start_m: Float[Tensor, "batch segment 2"],

@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, max_pool1d, pad
 
+from driving.simulation.frames import wrapped
 from driving.style.kinematic_measures import distance_travelled
-from driving.style.lane_frame import foot_on, nearest_segment, wrapped
+from driving.style.lane_frame import foot_on, nearest_segment
 from driving.style.measures import Column
 from driving.world import AGENT_CYCLIST, AGENT_VEHICLE, World
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from data_prep.scenes.raw_scene import AREAS, ROAD_CLASSES
 from driving.line_facts import LineFacts
+from driving.simulation.frames import wrapped
 from driving.style.features import WINDOW_STEPS
-from driving.style.lane_frame import lane_frame, nearest_segment, wrapped
+from driving.style.lane_frame import lane_frame, nearest_segment
 from driving.style.scenario import Surroundings
 from driving.world import AGENT_VEHICLE, LINE_CROSSWALK, World
 

@@ -15,7 +15,7 @@ from data_prep.artifact import read_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.planner.batch import SUB_SCORES, PlanningBatch, ScoredProposals, TeacherFutures
-from driving.planner.planner import PLAN_STEPS, StyleCondition
+from driving.planner.planner import PLAN_STEPS, PlannerInput, StyleCondition
 from driving.planning_rows import PlanningRows, read_planning_rows
 from driving.style.tables import SAMPLES
 from personalize.stateful_loader import StatefulLoader
@@ -123,19 +123,25 @@ class DrivingDataModule(L.LightningDataModule):
     def training_futures(
         self,
     ) -> tuple[
-        Float[Tensor, "sample time 3"], Bool[Tensor, "sample time"], Float[Tensor, " sample"]
+        PlannerInput,
+        Float[Tensor, "sample variant time 3"],
+        Bool[Tensor, "sample variant time"],
     ]:
-        """All that is learnt, its mask and the present speed: the logs, then the teacher's."""
+        """Scenes, all that is learnt in them and its mask: the log, then the teacher's variants.
+
+        Those that begin displaced are masked: their poses are in another frame.
+        """
         rows = self._rows["train"]
-        speed = rows.scenes.ego_history[:, -1, 3]
-        if self._teacher is None or not {"poses", "mask"} <= self._teacher.keys():
-            return rows.future, rows.future_mask, speed
-        taught = self._teacher["poses"][rows.sample_ids]
-        there = self._teacher["mask"][rows.sample_ids].flatten(0, 1)
+        futures, mask = rows.future[:, None], rows.future_mask[:, None]
+        taught = None if self._teacher is None else _teacher_futures(self._teacher)
+        if taught is None:
+            return rows.scenes, futures, mask
+        taught = taught.rows(torch.from_numpy(rows.sample_ids))
+        there = taught.mask & (taught.displacement == 0).all(-1)
         return (
-            torch.cat([rows.future, taught.flatten(0, 1)]),
-            torch.cat([rows.future_mask, there[:, None].expand(-1, PLAN_STEPS)]),
-            torch.cat([speed, speed.repeat_interleave(taught.shape[1])]),
+            rows.scenes,
+            torch.cat([futures, taught.poses], 1),
+            torch.cat([mask, there[..., None].expand(-1, -1, PLAN_STEPS)], 1),
         )
 
     def train_dataloader(self) -> StatefulLoader[PlanningBatch]:
@@ -266,6 +272,7 @@ def _teacher_futures(arrays: Mapping[str, Tensor]) -> TeacherFutures | None:
         arrays["mask"].bool(),
         arrays["style_values"].float(),
         arrays["style_mask"].bool(),
+        arrays["displacement"].float(),
     )
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from driving.evaluation.planners import RULES
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import pdm_score
 from driving.planner.batch import SUB_SCORES
+from driving.planner.going_on import going_on
 from driving.planner.pdm import teach
-from driving.planner.planner import PLAN_STEPS, Planner, StyleCondition
+from driving.planner.planner import PLAN_STEPS, Planner, PlannerInput, StyleCondition
 from driving.planner_input import planner_input
 from driving.scene_store import SceneStore
 from driving.simulation.state import Motion
@@ -30,7 +32,12 @@ from driving.style.tables import SAMPLES
 from driving.world import World
 
 HISTORY_S, FUTURE_S, LOOK_FURTHER_S = 1.0, 4.0, 1.2
-STATED_SHARE = 0.5
+STATED_SHARE, ALONE_SHARE, DISPLACED_SHARE = 0.5, 0.5, 0.5
+FARTHEST = (1.0, 0.15, 0.25)
+"""Displacements are uniform within these: metres aside, radians, share of the speed."""
+SPOILED = 6
+LEAST_SPOILED, MOST_SPOILED = (-4.0, 0.5), (4.0, 1.6)
+NORMAL = tuple(PRESETS).index("normal")
 FROM_SCORES = ("no_collision", "drivable_area", "time_to_collision", "progress", "comfort")
 """Parts of the PDM score, in the order in which `SUB_SCORES` begins."""
 
@@ -41,7 +48,7 @@ def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
     styles: Path,
     out: Path,
     rules: str = "idm",
-    variants: int = 3,
+    variants: int = 6,
     maximum_samples: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
@@ -49,9 +56,11 @@ def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
 ) -> None:
     """Write the artifact `teacher`: a row per sample; rows that are not for training are masked.
 
-    Every training sample is driven by rules in the three presets and in `variants` drawn styles,
-    of which each dimension is stated with probability one half, uniformly between its ends. Each
-    drive is scored, so that a planner can learn what is safe as well as what is styled.
+    Every training sample is driven by rules in the three presets and in `variants` drawn styles:
+    one dimension alone or several, uniformly between their ends. Half of the latter begin beside
+    the log's way, turned, faster or slower. Drives that begin where the log does, and some that
+    were spoiled on purpose, are scored, so that a planner can learn what is safe as well as what
+    is styled.
 
     Args:
         scenes: Artifact `scenes`.
@@ -87,9 +96,9 @@ def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
         part = training.slice(start, batch_size)
         world = store.world(part, history_s=HISTORY_S, future_s=FUTURE_S + LOOK_FURTHER_S)
         rows = part["sample_id"].to_numpy()
-        asked = drawn_styles(rows, variants, seed=seed)
+        draws = drawn(rows, variants, seed=seed)
         with torch.inference_mode():
-            taught = taught_rows(world, area, asked, RULES[rules]())
+            taught = taught_rows(world, area, draws, RULES[rules]())
         for name, values in taught.items():
             arrays[name][rows] = values
     with create_artifact(
@@ -114,58 +123,126 @@ def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
         writer.notes["mean_sub_scores"] = {
             name: round(float(mean), 4) for name, mean in zip(SUB_SCORES, means, strict=True)
         }
-    sys.stderr.write(f"{training.height:,} samples driven in {3 + variants} styles: {out}\n")
+    sys.stderr.write(
+        f"{training.height:,} samples driven in {len(PRESETS) + variants} styles: {out}\n"
+    )
 
 
 def empty_arrays(samples: int, variants: int) -> dict[str, np.ndarray]:
-    """The arrays of a teacher that has driven nothing yet; the log is the last proposal."""
-    proposals, style, heads = variants + 1, len(STYLE_DIMENSIONS), len(SUB_SCORES)
+    """The arrays of a teacher that has driven nothing yet.
+
+    Proposals are the variants' drives, then spoiled ones, then the log.
+    """
+    proposals, style, heads = variants + SPOILED + 1, len(STYLE_DIMENSIONS), len(SUB_SCORES)
     return {
         "poses": np.zeros((samples, variants, PLAN_STEPS, 3), np.float32),
         "mask": np.zeros((samples, variants), np.bool_),
         "style_values": np.zeros((samples, variants, style), np.float32),
         "style_mask": np.zeros((samples, variants, style), np.bool_),
+        "displacement": np.zeros((samples, variants, 3), np.float32),
         "proposals": np.zeros((samples, proposals, PLAN_STEPS, 3), np.float32),
         "sub_scores": np.zeros((samples, proposals, heads), np.float32),
         "sub_score_mask": np.zeros((samples, proposals, heads), np.bool_),
     }
 
 
-def drawn_styles(sample_ids: np.ndarray, variants: int, *, seed: int) -> list[StyleCondition]:
-    """The presets, then styles drawn for each sample by its number: batches change nothing."""
-    found = [asked_styles(name, None, sample_ids) for name in PRESETS]
-    shape = (variants, len(STYLE_DIMENSIONS))
-    values = np.zeros((len(sample_ids), *shape), np.float32)
-    stated = np.zeros((len(sample_ids), *shape), np.bool_)
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for every sample, by its number alone: batches change nothing.
+
+    Attributes:
+        style_values: Of the drawn variants.
+        style_mask: Which dimensions are stated.
+        displacement: Where they begin; see `displaced`.
+        spoiling: Of spoiled drives: metres aside and share of the way at the end.
+    """
+
+    style_values: Float[np.ndarray, "sample variant style"]
+    style_mask: Bool[np.ndarray, "sample variant style"]
+    displacement: Float[np.ndarray, "sample variant 3"]
+    spoiling: Float[np.ndarray, "sample spoiled 2"]
+
+
+def drawn(sample_ids: np.ndarray, variants: int, *, seed: int) -> Draws:
+    """Drawn variants and spoiled drives of samples.
+
+    Half of the variants state one dimension alone, the others each one with probability one half;
+    half of them begin displaced.
+    """
+    count, size = len(sample_ids), len(STYLE_DIMENSIONS)
+    values = np.zeros((count, variants, size), np.float32)
+    stated = np.zeros((count, variants, size), np.bool_)
+    moved = np.zeros((count, variants, 3), np.float32)
+    spoiling = np.zeros((count, SPOILED, 2), np.float32)
     for row, number in enumerate(sample_ids):
         generator = np.random.Generator(np.random.PCG64([seed, int(number)]))
-        stated[row] = generator.random(shape) < STATED_SHARE
-        values[row] = np.where(stated[row], generator.uniform(-1, 1, shape), 0.0)
-    return found + [
-        StyleCondition(torch.from_numpy(values[:, n]), torch.from_numpy(stated[:, n]))
-        for n in range(variants)
-    ]
+        several = generator.random((variants, size)) < STATED_SHARE
+        alone = np.arange(size) == generator.integers(size, size=(variants, 1))
+        stated[row] = np.where(generator.random((variants, 1)) < ALONE_SHARE, alone, several)
+        values[row] = np.where(stated[row], generator.uniform(-1, 1, (variants, size)), 0.0)
+        displaces = generator.random((variants, 1)) < DISPLACED_SHARE
+        moved[row] = displaces * generator.uniform(-1, 1, (variants, 3)) * FARTHEST
+        spoiling[row] = generator.uniform(LEAST_SPOILED, MOST_SPOILED, (SPOILED, 2))
+    return Draws(values, stated, moved, spoiling)
 
 
 def taught_rows(
-    world: World, area: DrivableArea, asked: list[StyleCondition], planner: Planner
+    world: World, area: DrivableArea, draws: Draws, planner: Planner
 ) -> dict[str, np.ndarray]:
     """Rows of every array of `empty_arrays` for the samples of a world."""
     scene = planner_input(world, world.now)
-    poses = teach(planner, scene, asked)
+    ids = world.sample_ids.numpy()
+    asked = [asked_styles(name, None, ids) for name in PRESETS]
+    drawn_values, drawn_mask = map(torch.from_numpy, (draws.style_values, draws.style_mask))
+    asked += [
+        StyleCondition(drawn_values[:, n], drawn_mask[:, n]) for n in range(drawn_mask.shape[1])
+    ]
+    moved = torch.from_numpy(draws.displacement)
+    moved = torch.cat([moved.new_zeros(len(ids), len(PRESETS), 3), moved], 1)
+    poses = teach(planner, scene, asked, moved)
+    spoiled = spoiled_drives(scene, poses[:, NORMAL], torch.from_numpy(draws.spoiling))
     stride = slice(world.now + 5, world.now + 5 * PLAN_STEPS + 1, 5)
-    proposals = torch.cat([poses, world.ego_poses[:, None, stride]], 1)
-    rides = [*(tracked(scene, poses[:, n]) for n in range(len(asked))), logged_ride(world)]
-    values, mask = sub_scores(world, area, rides)
+    judged = torch.cat([poses, spoiled], 1)
+    rides = [*(tracked(scene, judged[:, n]) for n in range(judged.shape[1])), logged_ride(world)]
+    scores, known = sub_scores(world, area, rides)
+    begins_here = (moved == 0).all(-1)
+    known[:, : poses.shape[1]] &= begins_here[..., None]
     return {
         "poses": poses.numpy(),
         "mask": np.ones(poses.shape[:2], np.bool_),
         "style_values": torch.stack([style.values for style in asked], 1).numpy(),
         "style_mask": torch.stack([style.mask for style in asked], 1).numpy(),
-        "proposals": proposals.numpy(),
-        "sub_scores": values.numpy(),
-        "sub_score_mask": mask.numpy(),
+        "displacement": moved.numpy(),
+        "proposals": torch.cat([judged, world.ego_poses[:, None, stride]], 1).numpy(),
+        "sub_scores": (scores * known).numpy(),
+        "sub_score_mask": known.numpy(),
     }
+
+
+def spoiled_drives(
+    scene: PlannerInput,
+    poses: Float[Tensor, "batch time 3"],
+    spoiling: Float[Tensor, "batch spoiled 2"],
+) -> Float[Tensor, "batch spoiled time 3"]:
+    """A drive that drifts aside and comes too far or not far enough: what is not to be driven.
+
+    Teachers and logs hardly ever leave the road or hit anybody, so from them alone no planner
+    learns to tell what would.
+
+    Args:
+        scene: The scene.
+        poses: A drive.
+        spoiling: Metres to the left that it has drifted after four seconds, and its length as a
+            share of its own.
+    """
+    base = going_on(scene)
+    changes = base.changes(poses[:, None]).expand(-1, spoiling.shape[1], -1, -1)
+    share = torch.arange(1, PLAN_STEPS + 1) / PLAN_STEPS
+    aside = spoiling[..., :1] * share.square()
+    along = (changes[..., 0] + base.along_m[:, None]) * spoiling[..., 1:] - base.along_m[:, None]
+    driven = (along + base.along_m[:, None])[..., -1:].clamp_min(1.0)
+    turned = torch.atan2(2 * spoiling[..., :1] * share, driven)
+    return base.poses(torch.stack((along, changes[..., 1] + aside, changes[..., 2] + turned), -1))
 
 
 def sub_scores(

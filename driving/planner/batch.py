@@ -1,13 +1,14 @@
 """What a planner learns from: scenes, the futures driven in them, and their styles."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from driving.planner.displacement import displaced, to_displaced
 from driving.planner.planner import PlannerInput, StyleCondition, _Tensors
 
 PROBABILITIES = ("no_collision", "drivable", "time_to_collision", "progress", "comfort")
@@ -40,12 +41,15 @@ class TeacherFutures(_Tensors):
         mask: Which variants are there.
         style_values: The style of each variant, as in `StyleCondition`.
         style_mask: Which dimensions anything is asked of.
+        displacement: Where the variant begins, as `displaced` takes it; its poses are in the frame
+            of the ego thus displaced.
     """
 
     poses: Float[Tensor, "batch variant time 3"]
     mask: Bool[Tensor, "batch variant"]
     style_values: Float[Tensor, "batch variant style"]
     style_mask: Bool[Tensor, "batch variant style"]
+    displacement: Float[Tensor, "batch variant 3"]
 
 
 @dataclass(frozen=True)
@@ -104,26 +108,42 @@ class PlanningBatch:
         return PlanningBatch(**parts)
 
 
-def drawn_targets(
-    batch: PlanningBatch, teacher_share: float
-) -> tuple[
-    Float[Tensor, "batch time 3"], Bool[Tensor, "batch time"], StyleCondition
-]:  # fmt: skip
+@dataclass(frozen=True)
+class Lesson:
+    """What a training step learns of every row.
+
+    Attributes:
+        scene: What the planner sees.
+        style: The style in which the future was driven.
+        future: x, y and heading at 0.5, 1.0, ..., 4.0 s from now, in the frame of the scene.
+        future_mask: Which of them are known.
+        proposals: As in the batch, in the frame of the scene.
+    """
+
+    scene: PlannerInput
+    style: StyleCondition
+    future: Float[Tensor, "batch time 3"]
+    future_mask: Bool[Tensor, "batch time"]
+    proposals: ScoredProposals | None
+
+
+def drawn_lesson(batch: PlanningBatch, teacher_share: float) -> Lesson:
     """The future to learn and its style: the log's, or for some rows one of the teacher's.
 
     One variant is drawn in place of all of them, so a step costs the same with a teacher and the
-    same scene comes in every style over the epochs.
+    same scene comes in every style over the epochs. Where the teacher began somewhere else than
+    the log, the scene is seen from there: so a planner learns how to get back to the road.
 
     Args:
         batch: The batch; rows whose drawn variant is missing keep the log's future.
         teacher_share: Probability that a row learns from the teacher, 0 to 1.
 
     Returns:
-        Futures, their masks and their styles; random numbers come from torch's own generator.
+        What to learn; random numbers come from torch's own generator.
     """
-    teacher = batch.teacher
+    teacher, proposals = batch.teacher, batch.proposals
     if teacher is None or teacher_share == 0:
-        return batch.future, batch.future_mask, batch.style
+        return Lesson(batch.scene, batch.style, batch.future, batch.future_mask, proposals)
     rows, variants = teacher.mask.shape
     device = batch.future.device
     variant = torch.randint(variants, (rows,), device=device)
@@ -135,4 +155,9 @@ def drawn_targets(
         torch.where(column, teacher.style_mask[row, variant], batch.style.mask),
     )
     future = torch.where(column[..., None], teacher.poses[row, variant], batch.future)
-    return future, batch.future_mask | column, style
+    moved = torch.where(column, teacher.displacement[row, variant], 0.0)
+    if proposals is not None:
+        proposals = replace(proposals, poses=to_displaced(proposals.poses, moved))
+    return Lesson(
+        displaced(batch.scene, moved), style, future, batch.future_mask | column, proposals
+    )

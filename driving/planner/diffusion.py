@@ -6,16 +6,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from driving.planner.anchors import Anchors, fitted_anchors, signal_shares, straight_anchors
-from driving.planner.batch import PlanningBatch, drawn_targets
+from driving.planner.batch import PlanningBatch, ScoredProposals, drawn_lesson
 from driving.planner.diffusion_decoder import Decoded, DiffusionDecoder, SeenScene
+from driving.planner.going_on import GoingOn, going_on
 from driving.planner.learned import EncodesScenes, LearnedPlanner
-from driving.planner.planner import (
-    PLAN_STEP_S,
-    PLAN_STEPS,
-    PlannerInput,
-    Plans,
-    StyleCondition,
-)
+from driving.planner.planner import PLAN_STEPS, PlannerInput, Plans, StyleCondition
 from driving.planner.scene_encoder import SceneEncoder, SceneTokens
 from driving.planner.style_dropout import StyleDropout
 from driving.planner.style_injection import ModulatedNorms, StyleInjection
@@ -33,13 +28,15 @@ HEADING_WEIGHT = 2.0
 """A radian weighs as two metres: a vehicle's front lies about so far from its centre."""
 SCORE_WEIGHT = 1.0
 SUB_SCORE_WEIGHT = 1.0
+SURVEYED_AT_ONCE = 2048
 
 
 class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     """Anchor-based truncated diffusion with a style.
 
-    Trajectories are told as changes: how they differ from going straight on at the present speed.
-    Anchors are typical changes, so twenty of them lie closer together than twenty futures would.
+    Trajectories are told as changes: how much further along the way and how much further to its
+    left the ego is than if it went on as now. Anchors are typical changes, so twenty of them lie
+    closer together than twenty futures would, and one that changes nothing follows the road.
 
     Training noises the anchors at a step t in [0, 50) of 1000 and asks for the future itself
     (sample prediction). Every decoder layer is supervised, in equal parts: L1 distance of the
@@ -51,13 +48,14 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     the same for every row, so a batch equals its rows.
 
     What differs from DiffusionDrive (Liao et al., 2024, arXiv:2411.15139) beside vector input:
-    anchors are changes from going on as now. Every layer answers relative to the clean anchor,
-    which the decoder sees beside the noisy one. Relative to the noisy one an answer has to carry
-    the noise through every norm to take it off again: sixteen scenes were then learnt to 1.3 m and
-    not to 0.02 m in as many steps. Scales of noise and offsets are fitted per step rather than
-    fixed; no clamping to [-1, 1]; the heading has an anchor of its own and no tanh; cross-entropy
-    in place of a focal loss, so scores are log-probabilities; style and time modulate norms
-    (adaLN) in place of FiLM after the layers; DDIM goes from 10 to 0 directly.
+    anchors are changes from going on as now along the way. Every layer answers relative to the
+    clean anchor, which the decoder sees beside the noisy one. Relative to the noisy one an
+    answer has to carry the noise through every norm to take it off again: sixteen scenes were
+    then learnt to 1.3 m and not to 0.02 m in as many steps. Scales of noise and offsets are
+    fitted per step rather than fixed; no clamping to [-1, 1]; the heading has an anchor of its
+    own and no tanh; cross-entropy in place of a focal loss, so scores are log-probabilities;
+    style and time modulate norms (adaLN) in place of FiLM after the layers; DDIM goes from 10
+    to 0 directly.
 
     A style steers by guidance: `u + guidance * (c - u)`, where `c` is the answer under the style
     and `u` the one under none, for poses as for scores. 1 is the plain answer under the style and
@@ -137,18 +135,25 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
 
     def survey(
         self,
-        futures: Float[Tensor, "sample time 3"],
-        mask: Bool[Tensor, "sample time"],
-        speed_mps: Float[Tensor, " sample"],
+        scenes: PlannerInput,
+        futures: Float[Tensor, "sample variant time 3"],
+        mask: Bool[Tensor, "sample variant time"],
     ) -> None:
         """Fit anchors and scales to how futures differ from going on as now, once.
 
         Raises:
             InputError: If there are fewer distinct futures than anchors.
         """
-        if not bool(self.surveyed):
-            changes = futures - going_on(speed_mps)
-            self.set_anchors(fitted_anchors(changes.cpu(), mask.cpu(), len(self.anchors)))
+        if bool(self.surveyed):
+            return
+        changes = [
+            going_on(scenes.rows(slice(first, first + SURVEYED_AT_ONCE))).changes(
+                futures[first : first + SURVEYED_AT_ONCE]
+            )
+            for first in range(0, len(futures), SURVEYED_AT_ONCE)
+        ]
+        flat = torch.cat(changes).flatten(0, 1)
+        self.set_anchors(fitted_anchors(flat.cpu(), mask.flatten(0, 1).cpu(), len(self.anchors)))
 
     def set_anchors(self, anchors: Anchors) -> None:
         """Use these anchors from now on."""
@@ -169,7 +174,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         seen = self.decoder.see(encoded.tokens, encoded.mask)
         changes, logits = self._denoised(seen, style, seed)
         outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
-        poses = changes + going_on(scene.ego_history[:, -1, 3])[:, None]
+        poses = going_on(scene).poses(changes)
         shares = logits.to(poses.dtype).log_softmax(-1)
         merit = -expected_distance(changes, shares.exp()) if self.selection.central else shares
         scores = self.selection.scores(
@@ -185,32 +190,33 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     ) -> Float[Tensor, "batch proposal head"]:
         """Predicted sub-scores of any trajectories, in the order of `SUB_SCORES`."""
         encoded = self.encoder(scene)
-        changes = poses - going_on(scene.ego_history[:, -1, 3])[:, None]
+        changes = going_on(scene).changes(poses)
         outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
         return sub_scores_of(outputs)
 
     def loss(self, batch: PlanningBatch) -> dict[str, Float[Tensor, ""]]:
         """`loss` and its parts `regression`, `scores` and, with targets, `sub_scores`."""
-        encoded = self.encoder(batch.scene)
+        lesson = drawn_lesson(batch, self.teacher_share)
+        future, mask = lesson.future, lesson.future_mask
+        encoded = self.encoder(lesson.scene)
         seen = self.decoder.see(encoded.tokens, encoded.mask)
-        future, mask, style = drawn_targets(batch, self.teacher_share)
-        future = future - going_on(batch.scene.ego_history[:, -1, 3])
-        style = self.style_dropout(style) if self.training else style
+        base = going_on(lesson.scene)
+        style = self.style_dropout(lesson.style) if self.training else lesson.style
         rows, device = len(batch), future.device
         time = torch.randint(TRAINING_STEPS, (rows,), device=device)
         noise = torch.randn(rows, len(self.anchors), PLAN_STEPS, 2, device=device)
         noisy = self._noised(self._clean[..., :2], noise, time[:, None, None, None])
         answers = self.decoder(noisy, self._clean, time.float(), style, seen, every_layer=True)
-        winner = self._winner(future, mask)
+        winner = self._winner(base.changes(future[:, None])[:, 0], mask)
         regression, scores = future.new_zeros(()), future.new_zeros(())
         for answer in answers:
-            more = self._answer_losses(answer, winner, future, mask)
+            more = self._answer_losses(answer, winner, base, future, mask)
             regression, scores = regression + more[0], scores + more[1]
         regression, scores = regression / len(answers), scores / len(answers)
         parts = {"regression": regression, "scores": scores}
         total = regression + SCORE_WEIGHT * scores
-        if batch.proposals is not None:
-            parts["sub_scores"] = self._sub_score_loss(batch, encoded)
+        if lesson.proposals is not None:
+            parts["sub_scores"] = self._sub_score_loss(lesson.proposals, base, encoded)
             total = total + SUB_SCORE_WEIGHT * parts["sub_scores"]
         return {"loss": total, **parts}
 
@@ -265,52 +271,37 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         return torch.addcmul(self.anchors, offsets, self.unit)
 
     def _winner(
-        self, future: Float[Tensor, "batch time 3"], mask: Bool[Tensor, "batch time"]
+        self, changes: Float[Tensor, "batch time 3"], mask: Bool[Tensor, "batch time"]
     ) -> Int[Tensor, " batch"]:
-        """The clean anchor nearest to the future by mean distance over its steps."""
-        gaps = (self.anchors[None, ..., :2] - future[:, None, :, :2]).square().sum(-1).sqrt()
+        """The clean anchor nearest to the future's changes by mean distance over its steps."""
+        gaps = (self.anchors[None, ..., :2] - changes[:, None, :, :2]).square().sum(-1).sqrt()
         return (gaps * mask[:, None]).sum(-1).argmin(-1)
 
     def _answer_losses(
         self,
         answer: Decoded,
         winner: Int[Tensor, " batch"],
+        base: GoingOn,
         future: Float[Tensor, "batch time 3"],
         mask: Bool[Tensor, "batch time"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Regression of the winner per known step, and cross-entropy per row with a future."""
         index = winner[:, None, None, None]
         offsets = answer.offsets.take_along_dim(index, 1)[:, 0].to(future.dtype)
-        off = (torch.addcmul(self.anchors[winner], offsets, self.unit) - future).abs()
+        changes = torch.addcmul(self.anchors[winner], offsets, self.unit)
+        off = (base.poses(changes[:, None])[:, 0] - future).abs()
         per_step = off[..., 0] + off[..., 1] + HEADING_WEIGHT * off[..., 2]
         rows = mask.any(-1)
         regression = (per_step * mask).sum() / mask.sum().clamp_min(1)
         entropy = functional.cross_entropy(answer.logits.to(future.dtype), winner, reduction="none")
         return regression, (entropy * rows).sum() / rows.sum().clamp_min(1)
 
-    def _sub_score_loss(self, batch: PlanningBatch, encoded: SceneTokens) -> Float[Tensor, ""]:
-        if batch.proposals is None:
-            return batch.future.new_zeros(())
-        base = going_on(batch.scene.ego_history[:, -1, 3])
-        normalised = self._normalised(batch.proposals.poses - base[:, None])
+    def _sub_score_loss(
+        self, proposals: ScoredProposals, base: GoingOn, encoded: SceneTokens
+    ) -> Float[Tensor, ""]:
+        normalised = self._normalised(base.changes(proposals.poses))
         outputs = self.sub_score_heads(normalised, encoded.tokens, encoded.mask)
-        return self.sub_score_heads.loss(outputs.to(batch.future.dtype), batch.proposals)
-
-
-def going_on(speed_mps: Float[Tensor, " row"]) -> Float[Tensor, "row time 3"]:
-    """Poses of an ego that drives straight on at its present speed: the origin of anchors.
-
-    Example:
-        >>> going_on(torch.tensor([10.0]))[0, :2]
-        tensor([[ 5.,  0.,  0.],
-                [10.,  0.,  0.]])
-    """
-    seconds = PLAN_STEP_S * torch.arange(
-        1, PLAN_STEPS + 1, dtype=speed_mps.dtype, device=speed_mps.device
-    )
-    ahead = torch.zeros(len(speed_mps), PLAN_STEPS, 3, dtype=speed_mps.dtype, device=seconds.device)
-    ahead[..., 0] = speed_mps[:, None] * seconds
-    return ahead
+        return self.sub_score_heads.loss(outputs.to(proposals.poses.dtype), proposals)
 
 
 def _beside_none(style: StyleCondition) -> StyleCondition:

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from driving.planner.batch import PlanningBatch, drawn_targets
+from driving.planner.batch import PlanningBatch, drawn_lesson
 from driving.planner.learned import LearnedPlanner
 from driving.planner.planner import PLAN_STEPS, PlannerInput, Plans, StyleCondition
 from driving.planner.scene_encoder import POSITION_M, SPEED_MPS
@@ -48,9 +48,9 @@ class EgoMlp(LearnedPlanner):
 
     def survey(
         self,
-        futures: Float[Tensor, "sample time 3"],
-        mask: Bool[Tensor, "sample time"],
-        speed_mps: Float[Tensor, " sample"],
+        scenes: PlannerInput,
+        futures: Float[Tensor, "sample variant time 3"],
+        mask: Bool[Tensor, "sample variant time"],
     ) -> None:
         """Nothing needs to be known beforehand."""
 
@@ -62,9 +62,10 @@ class EgoMlp(LearnedPlanner):
 
     def loss(self, batch: PlanningBatch) -> dict[str, Float[Tensor, ""]]:
         """Mean L1 distance of x, y (metres) and heading (radians) per known step."""
-        future, mask, style = drawn_targets(batch, self.teacher_share)
-        style = self.style_dropout(style) if self.training else style
-        off = (self._poses(batch.scene, style) - future).abs().sum(-1)
+        lesson = drawn_lesson(batch, self.teacher_share)
+        style = self.style_dropout(lesson.style) if self.training else lesson.style
+        off = (self._poses(lesson.scene, style) - lesson.future).abs().sum(-1)
+        mask = lesson.future_mask
         return {"loss": (off * mask).sum() / mask.sum().clamp_min(1)}
 
     def _poses(self, scene: PlannerInput, style: StyleCondition) -> Float[Tensor, "batch time 3"]:

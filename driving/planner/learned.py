@@ -20,14 +20,19 @@ class LearnedPlanner(nn.Module, Planner):
     @abstractmethod
     def survey(
         self,
-        futures: Float[Tensor, "sample time 3"],
-        mask: Bool[Tensor, "sample time"],
-        speed_mps: Float[Tensor, " sample"],
+        scenes: PlannerInput,
+        futures: Float[Tensor, "sample variant time 3"],
+        mask: Bool[Tensor, "sample variant time"],
     ) -> None:
         """Look over all training futures once before the first step, for sizes and anchors.
 
-        `speed_mps` is the ego's at present. Depends on these alone, and does nothing where it has
-        been done before: weights that are gone on with keep the anchors they were trained with.
+        Depends on these alone, and does nothing where it has been done before: weights that are
+        gone on with keep the anchors they were trained with.
+
+        Args:
+            scenes: A row per sample.
+            futures: The logged future of every sample, and the teacher's that begin where it does.
+            mask: Which steps are there.
         """
 
     @abstractmethod

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from driving.planner.displacement import displaced
 from driving.planner.follow import Driven, Proposals, drive
 from driving.planner.lane_change import (
     Lines,
@@ -119,9 +120,10 @@ def teach(
     planner: Planner,
     scene: PlannerInput,
     styles: Sequence[StyleCondition],
+    displacement: Float[Tensor, "batch variant 3"],
     *,
     seed: int = 0,
-) -> Float[Tensor, "batch taught time 3"]:
+) -> Float[Tensor, "batch variant time 3"]:
     """The same scenes driven in several styles, in one call of the planner.
 
     A log shows one style per scene; without such sets a model may learn to ignore its condition.
@@ -129,15 +131,17 @@ def teach(
     Args:
         planner: The teacher, such as `Pdm`.
         scene: A batch.
-        styles: Conditions, each for the whole batch.
+        styles: One per variant, each for the whole batch.
+        displacement: Where every variant begins; see `displaced`.
         seed: Of the planner.
 
     Returns:
-        The best plan of every scene in every style, in the order of `styles`.
+        The best plan of every scene in every variant, in the frame of the ego as displaced.
     """
-    batch, count = len(scene.ego_size_m), len(styles)
+    batch, count = displacement.shape[:2]
     index = torch.arange(batch, device=scene.ego_size_m.device).repeat_interleave(count)
+    begun = displaced(scene.rows(index), displacement.flatten(0, 1))
     values = torch.stack([style.values for style in styles], 1).flatten(0, 1)
     mask = torch.stack([style.mask for style in styles], 1).flatten(0, 1)
-    found = planner.plan(scene.rows(index), StyleCondition(values, mask), seed=seed)
+    found = planner.plan(begun, StyleCondition(values, mask), seed=seed)
     return found.best.unflatten(0, (batch, count))

@@ -52,6 +52,21 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class WayAhead:
+    """The path to follow, and how the ego stands on it.
+
+    Attributes:
+        path: From the ego's foot on it onwards.
+        left_m: How far the ego is to the left of the path.
+        heading_rad: Its heading relative to the path, within -pi and pi.
+    """
+
+    path: Path
+    left_m: Float[Tensor, " batch"]
+    heading_rad: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
 class RoadAhead:
     """The scene along the path to follow.
 
@@ -103,20 +118,15 @@ def road_ahead(scene: PlannerInput) -> RoadAhead:
         scene.ego_history_mask[..., -STEPS_PER_PLAN_STEP - 1 :],
         scene.ego_size_m[:, 0],
     )
-    has_route = scene.route_mask[:, :2].all(-1) & (scene.route_mask.shape[1] > 1)
     start_m, ends_m = _foot(scene)
-    route = path_through(
-        scene.route, scene.route_mask, start_m=start_m, count=PLACES, spacing_m=SPACING_M
-    )
-    points = torch.where(has_route[:, None, None], route.points, _arc(scene).points)
-    path = path_of(points, SPACING_M)
+    way = _way(scene, start_m)
+    path = way.path
     neighbours = _neighbours(scene, path)
-    ego = path.beside(torch.zeros_like(points[:, :1]))
     return RoadAhead(
         path=path,
         limits_mps=_limits(scene, neighbours, start_m[:, None] + path.along_m, ends_m),
-        left_m=ego.left_m[:, 0],
-        slope=wrapped(-ego.heading_rad[:, 0]).clamp(-0.54, 0.54).tan(),
+        left_m=way.left_m,
+        slope=way.heading_rad.clamp(-0.54, 0.54).tan(),
         speed_mps=motion.speed_mps[:, -1].clamp_min(0),
         acceleration_mps2=motion.acceleration_mps2[:, -1],
         size_m=scene.ego_size_m,
@@ -124,6 +134,22 @@ def road_ahead(scene: PlannerInput) -> RoadAhead:
         red_m=_stop(scene, LIGHT_RED, start_m, ends_m),
         yellow_m=_stop(scene, LIGHT_YELLOW, start_m, ends_m),
     )
+
+
+def way_ahead(scene: PlannerInput) -> WayAhead:
+    """The route from the ego's foot on it; without a route the arc that its yaw rate describes."""
+    return _way(scene, _foot(scene)[0])
+
+
+def _way(scene: PlannerInput, start_m: Float[Tensor, " batch"]) -> WayAhead:
+    has_route = scene.route_mask[:, :2].all(-1) & (scene.route_mask.shape[1] > 1)
+    route = path_through(
+        scene.route, scene.route_mask, start_m=start_m, count=PLACES, spacing_m=SPACING_M
+    )
+    points = torch.where(has_route[:, None, None], route.points, _arc(scene).points)
+    path = path_of(points, SPACING_M)
+    ego = path.beside(torch.zeros_like(points[:, :1]))
+    return WayAhead(path, ego.left_m[:, 0], wrapped(-ego.heading_rad[:, 0]))
 
 
 def _foot(

@@ -13,12 +13,14 @@ from torch import Tensor
 from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS, PlannerInput
 from driving.planner.road_ahead import way_ahead
 from driving.simulation.frames import wrapped
-from driving.simulation.path import Path
+from driving.simulation.path import Path, path_of
 
 SETTLE_S = 2.5
 SETTLE_M = 6.0
 SETTLE_M_PER_M = 3.0
 STEEPEST_RAD = 0.54
+FARTHEST_M, MOST_TURNED_RAD = 8.0, 1.0
+"""Who is further from the route, or turned more against it, is not on it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class GoingOn:
     """The way and where on it the ego is at 0.5, 1.0, ..., 4.0 s from now.
 
     Attributes:
-        path: The route from the ego's foot on it, or the arc of its present yaw rate.
+        path: The route from the ego's foot on it; straight on where there is none or the ego is
+            not on it.
         along_m: Arc length, at the present speed.
         left_m: Distance from the path, which settles from the present one to 0.
         turned_rad: Heading relative to the path, which follows from that.
@@ -75,20 +78,37 @@ def going_on(scene: PlannerInput) -> GoingOn:
     Example:
         A straight route and 10 m/s: half a second on, the ego is 5 m further.
     """
-    way = way_ahead(scene)
+    path, offset_m, heading_rad = _way(scene)
     speed_mps = scene.ego_history[:, -1, 3].clamp_min(0)
     seconds = PLAN_STEP_S * torch.arange(
         1, PLAN_STEPS + 1, dtype=speed_mps.dtype, device=speed_mps.device
     )
     along = speed_mps[:, None] * seconds
-    length = torch.maximum(speed_mps * SETTLE_S, SETTLE_M + SETTLE_M_PER_M * way.left_m.abs())
-    first = (way.heading_rad.clamp(-STEEPEST_RAD, STEEPEST_RAD).tan() * length)[:, None]
-    start = way.left_m[:, None]
+    length = torch.maximum(speed_mps * SETTLE_S, SETTLE_M + SETTLE_M_PER_M * offset_m.abs())
+    first = (heading_rad.clamp(-STEEPEST_RAD, STEEPEST_RAD).tan() * length)[:, None]
+    start = offset_m[:, None]
     share = (along / length[:, None]).clamp(0, 1)
     third, fourth, fifth = -10 * start - 6 * first, 15 * start + 8 * first, -6 * start - 3 * first
     square = share.square()
     left = start + share * (first + square * (third + share * (fourth + share * fifth)))
     slope = first + square * (3 * third + share * (4 * fourth + share * 5 * fifth))
-    steep = way.heading_rad - way.heading_rad.clamp(-STEEPEST_RAD, STEEPEST_RAD)
+    steep = heading_rad - heading_rad.clamp(-STEEPEST_RAD, STEEPEST_RAD)
     turned = (slope / length[:, None]).atan() + steep[:, None] * (1 - share)
-    return GoingOn(way.path, along, left, turned)
+    return GoingOn(path, along, left, turned)
+
+
+def _way(
+    scene: PlannerInput,
+) -> tuple[Path, Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """The path, how far the ego is to its left, and its heading relative to it."""
+    way = way_ahead(scene)
+    near = (way.left_m.abs() < FARTHEST_M) & (way.heading_rad.abs() < MOST_TURNED_RAD)
+    follows = way.is_route & near
+    ahead = way.path.along_m.to(way.left_m.dtype)
+    straight = torch.stack((ahead, torch.zeros_like(ahead)), -1)
+    points = torch.where(follows[:, None, None], way.path.points, straight)
+    return (
+        path_of(points, way.path.spacing_m),
+        torch.where(follows, way.left_m, 0.0),
+        torch.where(follows, way.heading_rad, 0.0),
+    )

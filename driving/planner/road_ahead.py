@@ -57,11 +57,13 @@ class WayAhead:
 
     Attributes:
         path: From the ego's foot on it onwards.
+        is_route: Where it is the route.
         left_m: How far the ego is to the left of the path.
         heading_rad: Its heading relative to the path, within -pi and pi.
     """
 
     path: Path
+    is_route: Bool[Tensor, " batch"]
     left_m: Float[Tensor, " batch"]
     heading_rad: Float[Tensor, " batch"]
 
@@ -149,7 +151,7 @@ def _way(scene: PlannerInput, start_m: Float[Tensor, " batch"]) -> WayAhead:
     points = torch.where(has_route[:, None, None], route.points, _arc(scene).points)
     path = path_of(points, SPACING_M)
     ego = path.beside(torch.zeros_like(points[:, :1]))
-    return WayAhead(path, ego.left_m[:, 0], wrapped(-ego.heading_rad[:, 0]))
+    return WayAhead(path, has_route, ego.left_m[:, 0], wrapped(-ego.heading_rad[:, 0]))
 
 
 def _foot(

@@ -60,11 +60,22 @@ def random_scene(
         line_limits_mps=13.9 * limit_mask,
         line_limit_mask=limit_mask,
         line_lights=kinds(4, rows, lines) * line_mask.any(-1),
-        route=numbers(rows, places, 2, scale=20.0) * route_mask[..., None],
+        route=_routes(numbers(rows, 3), places) * route_mask[..., None],
         route_mask=route_mask,
         route_limits_mps=13.9 * route_limit_mask,
         route_limit_mask=route_limit_mask,
         route_lights=kinds(4, rows, places) * route_mask,
+    )
+
+
+def _routes(drawn: torch.Tensor, places: int) -> torch.Tensor:
+    """Gentle bends from 10 m behind the ego, half a metre or so beside it."""
+    along = 5.0 * torch.arange(places) - 10
+    heading = 0.1 * drawn[:, :1] + 0.01 * drawn[:, 1:2] * along
+    steps = 5 * torch.stack((heading.cos(), heading.sin()), -1)
+    points = steps.cumsum(1) - steps[:, :1]
+    return (
+        points - torch.stack((torch.full_like(drawn[:, 0], 10.0), 0.5 * drawn[:, 2]), -1)[:, None]
     )
 
 
@@ -140,6 +151,8 @@ def random_batch(
         torch.rand(rows, 3, generator=generator) < 0.7,
         torch.stack([style.values for style in styles], 1),
         torch.stack([style.mask for style in styles], 1),
+        (torch.rand(rows, 3, 3, generator=generator) - 0.5)
+        * torch.tensor([0.0, 1.0, 1.0])[:, None],
     )
     known = torch.rand(rows, 4, len(SUB_SCORES), generator=generator) < 0.8
     scored = ScoredProposals(

@@ -103,7 +103,8 @@ def _teacher(folder: Path, count: int) -> Path:
         new.write_arrays(
             "teacher",
             {"poses": poses, "mask": np.ones((count, 3), np.bool_), "style_values": values,
-             "style_mask": np.repeat(values[..., :1] != 0, 8, -1), "proposals": poses,
+             "style_mask": np.repeat(values[..., :1] != 0, 8, -1),
+             "displacement": np.zeros((count, 3, 3), np.float32), "proposals": poses,
              "sub_scores": scores, "sub_score_mask": np.ones_like(scores, dtype=np.bool_)},
         )  # fmt: skip
     return folder

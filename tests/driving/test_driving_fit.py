@@ -233,11 +233,13 @@ def test_rows_carry_the_future_that_was_driven_and_the_style_asked_for(artifacts
     torch.testing.assert_close(train.style.values[:, 0], (speeds - 7) / 5, atol=1e-3, rtol=0)
     assert train.teacher is not None
     assert train.teacher.poses[0, :, -1, 0].tolist() == [16.0, 32.0, 48.0]
-    futures, mask, present = data.training_futures()
-    assert futures.shape == (4 * 96, 8, 3)
+    scenes, futures, mask = data.training_futures()
+    assert futures.shape == (96, 4, 8, 3)
     assert mask.all()
-    # the teacher's three futures of a scene stand after all logs, under the scene's own speed
-    assert torch.equal(present[96:].reshape(96, 3), present[:96, None].expand(-1, 3))
+    # the log comes first, then the teacher's three of the same scene
+    present = scenes.ego_history[:, -1, 3]
+    torch.testing.assert_close(futures[:, 0, -1, 0], 4 * present, atol=1e-3, rtol=0)
+    assert futures[0, 1:, -1, 0].tolist() == [16.0, 32.0, 48.0]
 
 
 def test_inputs_of_different_sizes_are_joined_with_padding():

@@ -387,7 +387,7 @@ def test_time_to_collision_with_crossing_traffic():
 def test_the_teacher_drives_one_scene_in_several_styles():
     scene = present_input(stack([behind_leader(), straight_road()]))
     styles = [preset(name, 2) for name in STYLE_LABELS]
-    taught = teach(Pdm(), scene, styles)
+    taught = teach(Pdm(), scene, styles, torch.zeros(2, 3, 3))
     assert taught.shape == (2, 3, 8, 3)
     assert (taught[:, :, -1, 0].diff(dim=1) > 0.5).all()
     alone = Pdm().plan(scene, styles[2]).best

@@ -103,9 +103,12 @@ def test_a_teacher_drives_training_samples_and_scores_them(made: Path) -> None:
     scores = dict(zip(SUB_SCORES, np.moveaxis(arrays["sub_scores"], -1, 0), strict=True))
     assert ((scores["no_collision"] >= 0) & (scores["no_collision"] <= 1)).all()
     # relative to the best of the rides; in the way of track 0 somebody appears out of nowhere
-    safe = (scores["no_collision"] * scores["drivable"]).max(1) > 0
-    assert safe.tolist() == [False] * 4 + [True] * 7
-    assert scores["progress"].max(1) == pytest.approx(safe.astype(float))
+    safe = (scores["no_collision"] * scores["drivable"]) > 0
+    driven = arrays["sub_score_mask"].all(-1) & (np.arange(safe.shape[1]) < 4)  # and not displaced
+    driven[:, -1] = True  # the log's own ride
+    assert (safe & driven).any(1).tolist() == [False] * 4 + [True] * 7
+    assert scores["progress"].max(1) == pytest.approx(safe.any(1).astype(float))
+    assert not safe[:, 4:-1].all()  # some of the spoiled drives are unsafe
     speed = scores["mean_speed_mps"]
     assert (speed[:, 0] <= speed[:, 2] + 1e-4).all()  # conservative is not faster
     assert speed[0, -1] == pytest.approx(10.0, abs=0.1)  # the log's own ride is the last
@@ -118,7 +121,7 @@ def test_drawn_styles_do_not_depend_on_batches(made: Path, tmp_path: Path) -> No
     )
     one = read_artifact(made / "teacher", kind="teacher").arrays("teacher")
     other = read_artifact(tmp_path / "teacher", kind="teacher").arrays("teacher")
-    for name in ("style_values", "style_mask"):
+    for name in ("style_values", "style_mask", "displacement"):
         assert np.array_equal(one[name], other[name])
     assert np.allclose(one["poses"], other["poses"], atol=1e-4)
 

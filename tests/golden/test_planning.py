@@ -16,6 +16,7 @@ from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.ego_mlp import EgoMlp
 from driving.planner.learned import LearnedPlanner
 from driving.planner.style_injection import OneHotLinear, WithoutStyle
+from driving.planning_rows import joined_scenes
 from tests.driving.planner_fixtures import SMALL, random_batch
 
 STORED = Path(__file__).with_name("planning.json")
@@ -34,9 +35,9 @@ def _losses(name: str) -> list[float]:
     planner = PLANNERS[name]().train()
     batches = [random_batch(8, seed=seed, teacher=True, proposals=True) for seed in range(4)]
     planner.survey(
-        torch.cat([batch.future for batch in batches]),
-        torch.cat([batch.future_mask for batch in batches]),
-        torch.cat([batch.scene.ego_history[:, -1, 3] for batch in batches]),
+        joined_scenes([batch.scene for batch in batches]),
+        torch.cat([batch.future for batch in batches])[:, None],
+        torch.cat([batch.future_mask for batch in batches])[:, None],
     )
     optimizer = torch.optim.AdamW(planner.parameters(), lr=3e-3)
     losses = []

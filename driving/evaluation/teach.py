@@ -202,10 +202,11 @@ def taught_rows(
     poses = teach(planner, scene, asked, moved)
     spoiled = spoiled_drives(scene, poses[:, NORMAL], torch.from_numpy(draws.spoiling))
     stride = slice(world.now + 5, world.now + 5 * PLAN_STEPS + 1, 5)
-    judged = torch.cat([poses, spoiled], 1)
+    begins_here = (moved == 0).all(-1)
+    normal = poses[:, NORMAL : NORMAL + 1]
+    judged = torch.cat([poses.where(begins_here[..., None, None], normal), spoiled], 1)
     rides = [*(tracked(scene, judged[:, n]) for n in range(judged.shape[1])), logged_ride(world)]
     scores, known = sub_scores(world, area, rides)
-    begins_here = (moved == 0).all(-1)
     known[:, : poses.shape[1]] &= begins_here[..., None]
     return {
         "poses": poses.numpy(),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_prep.front_door import Command, add_output_options
 
-RULE_NAMES = ("log", "constant_velocity", "idm", "pdm")
+RULE_NAMES = ("log", "constant_velocity", "idm", "idm_lane_change", "pdm")
 PRESET_CONDITIONS = ("conservative", "normal", "aggressive")
 
 

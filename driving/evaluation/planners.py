@@ -23,6 +23,12 @@ def _idm() -> Planner:
     return Idm()
 
 
+def _idm_lane_change() -> Planner:
+    from driving.planner.idm_lane_change import IdmLaneChange
+
+    return IdmLaneChange()
+
+
 def _pdm() -> Planner:
     from driving.planner.pdm import Pdm
 
@@ -32,6 +38,7 @@ def _pdm() -> Planner:
 RULES: Mapping[str, Callable[[], Planner]] = {
     "constant_velocity": _constant_velocity,
     "idm": _idm,
+    "idm_lane_change": _idm_lane_change,
     "pdm": _pdm,
 }
 LOG = "log"

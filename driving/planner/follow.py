@@ -3,9 +3,17 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from driving.planner.driver_model import (
+    HORIZON_S,
+    Ahead,
+    needed_braking_mps2,
+    next_acceleration,
+    preview_s,
+    wanted_acceleration,
+)
 from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS
 from driving.planner.road_ahead import RoadAhead
 from driving.planner.style_parameters import StyleParameters
@@ -21,7 +29,9 @@ SHORT_MARGIN_S = 1.0
 SLOWEST_APPROACH_MPS = 3.0
 TRACKING_SLACK_M = 0.5
 """How much later than planned the tracker stops: its speed decays with the time it looks ahead."""
-EMERGENCY_JERK_MPS3 = 12.0
+FIRM_SHARE = 0.995
+YELLOW_MPS2 = 3.0
+"""Yellow lasts long enough for whoever would have to brake harder, whatever the style."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,13 @@ class Proposals:
         offset_m: Lateral offset to settle at, to the left of the path.
         speed_share: Of the style's desired speed.
         style: Parameters with a last dimension of 1 or of the proposals.
+        settle_s: When the offset is to be reached; None takes 2.5 s.
     """
 
     offset_m: Float[Tensor, "batch candidate"]
     speed_share: Float[Tensor, "batch candidate"]
     style: StyleParameters
+    settle_s: Float[Tensor, "batch candidate"] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,14 +84,17 @@ class Lateral:
 
 
 def lateral(road: RoadAhead, proposals: Proposals) -> Lateral:
-    """The way to each proposal's offset: 2.5 s, longer where it would ask too much sideways.
+    """The way to each proposal's offset: longer than asked where that is too much sideways.
 
     The peak of the lateral acceleration, 5.77 metres over the square of the duration, stays below
     half of what the style accepts, for most of it is needed in bends.
     """
     change_m = proposals.offset_m - road.left_m[:, None]
     accepted = proposals.style.lateral_acceleration_mps2 / 2
-    duration_s = (5.77 * change_m.abs() / accepted).sqrt().clamp_min(SETTLE_S)
+    asked_s = proposals.settle_s
+    if asked_s is None:
+        asked_s = torch.full_like(change_m, SETTLE_S)
+    duration_s = torch.maximum((5.77 * change_m.abs() / accepted).sqrt(), asked_s)
     length_m = road.speed_mps[:, None] * duration_s
     length_m = torch.maximum(length_m, SETTLE_M + SETTLE_M_PER_M * change_m.abs())
     first = road.slope[:, None] * length_m
@@ -124,28 +139,36 @@ def drive(road: RoadAhead, proposals: Proposals) -> Driven:
     The leader is, at every step, the nearest road user ahead whose box overlaps the corridor of
     the proposal's own way, will within the style's yielding margin, or crosses when the ego would
     be there or less than that margin later; a red light is a leader that stands where its lane
-    begins, a yellow one if braking comfortably suffices. The acceleration changes by no more than
-    the style's jerk, unless more than comfortable braking is needed.
+    begins, a yellow one if braking at 3 m/s2 suffices. How hard is accelerated and braked, and
+    how abruptly, is said by `driver_model`.
     """
     way = lateral(road, proposals)
     others = _obstacles(road, proposals, way)
-    style, follow = proposals.style, proposals.style.car_following
-    cap = road.speed_cap_mps(_of_scene(style))
+    style = proposals.style
+    scene_style = _of_scene(style)
+    cap = road.speed_cap_mps(scene_style)
+    wish = scene_style.speed_factor[:, None] * road.limits_mps
+    firm = (cap < FIRM_SHARE * wish).to(cap.dtype)
+    ahead_s = HORIZON_S + preview_s(style)
     shape = proposals.offset_m.shape
     along = torch.zeros_like(proposals.offset_m)
     speed = road.speed_mps[:, None].expand(shape)
-    acceleration = torch.minimum(road.acceleration_mps2[:, None], style.acceleration_mps2)
-    acceleration = acceleration.clamp_min(-8.0).expand(shape)
+    acceleration = road.acceleration_mps2[:, None].clamp(-8.0, 8.0).expand(shape)
     history = [(along, speed, acceleration)]
     for step in range(STEPS):
-        gap, leader_mps = others.nearest(along, step)
-        gap = gap - TRACKING_SLACK_M
-        desired = proposals.speed_share * _between(cap, along / road.path.spacing_m)
-        wanted = follow.acceleration(speed, desired, gap, leader_mps)
-        jerk = torch.where(wanted < -style.braking_mps2, EMERGENCY_JERK_MPS3, style.jerk_mps3)
-        lowest = acceleration - jerk * STEP_S
-        highest = acceleration + style.jerk_mps3 * STEP_S
-        wanted = torch.minimum(torch.maximum(wanted, lowest), highest)
+        gap, leader_mps, leader_braking = others.nearest(along, step)
+        here = along / road.path.spacing_m
+        place = here + speed * ahead_s / road.path.spacing_m
+        ahead = Ahead(
+            proposals.speed_share * torch.minimum(_between(cap, here), _between(cap, place)),
+            torch.maximum(_between(firm, here), _between(firm, place)),
+            gap - TRACKING_SLACK_M,
+            leader_mps,
+            leader_braking,
+        )
+        wanted = wanted_acceleration(style, speed, ahead)
+        needed = needed_braking_mps2(style, speed, ahead)
+        wanted = next_acceleration(style, acceleration, wanted, needed, STEP_S)
         after = (speed + wanted * STEP_S).clamp_min(0)
         along = along + (speed + after) / 2 * STEP_S
         acceleration, speed = (after - speed) / STEP_S, after
@@ -190,25 +213,37 @@ class _Obstacles:
     rear_m: Float[Tensor, "batch one agent step"]
     centre_m: Float[Tensor, "batch one agent step"]
     along_mps: Float[Tensor, "batch one agent step"]
+    braking_mps2: Float[Tensor, "batch one agent step"]
     blocks: Bool[Tensor, "batch candidate agent step"]
     stop_m: Float[Tensor, "batch candidate"]
     front_m: Float[Tensor, "batch one"]
 
     def nearest(
         self, along_m: Float[Tensor, "batch candidate"], step: int
-    ) -> tuple[Float[Tensor, "batch candidate"], Float[Tensor, "batch candidate"]]:
-        """Gap to the leader and its speed; `inf` and 0 without one."""
+    ) -> tuple[
+        Float[Tensor, "batch candidate"],
+        Float[Tensor, "batch candidate"],
+        Float[Tensor, "batch candidate"],
+    ]:
+        """Gap to the leader, its speed and its braking; `inf`, 0 and 0 without one."""
         stop = self.stop_m - along_m - self.front_m
         if self.rear_m.shape[2] == 0:
-            return stop, torch.zeros_like(stop)
+            return stop, torch.zeros_like(stop), torch.zeros_like(stop)
         ahead = self.centre_m[..., step] > along_m[..., None]
         gaps = self.rear_m[..., step] - (along_m + self.front_m)[..., None]
         gaps = torch.where(self.blocks[..., step] & ahead, gaps, torch.inf)
         gap, leader = gaps.min(-1)
-        speeds = (
-            self.along_mps[..., step].expand(*gap.shape, -1).gather(-1, leader[..., None])[..., 0]
-        )
-        return torch.minimum(gap, stop), torch.where(gap < stop, speeds, 0.0)
+        of_leader = [
+            torch.where(gap < stop, _of(values[..., step], leader), 0.0)
+            for values in (self.along_mps, self.braking_mps2)
+        ]
+        return torch.minimum(gap, stop), *of_leader
+
+
+def _of(
+    values: Float[Tensor, "batch one agent"], leader: Int[Tensor, "batch candidate"]
+) -> Float[Tensor, "batch candidate"]:
+    return values.expand(*leader.shape, -1).gather(-1, leader[..., None])[..., 0]
 
 
 def _obstacles(road: RoadAhead, proposals: Proposals, way: Lateral) -> _Obstacles:
@@ -237,6 +272,7 @@ def _obstacles(road: RoadAhead, proposals: Proposals, way: Lateral) -> _Obstacle
         rear_m=(centre - others.half_length_m[..., None])[:, None],
         centre_m=centre[:, None],
         along_mps=along_mps[:, None],
+        braking_mps2=torch.where(until_s < time_s, 0.0, braking)[:, None],
         blocks=((nearest < reach) | conflicts) & counts[:, None, :, None],
         stop_m=_stop_m(road, proposals.style, front).expand(way.start_m.shape),
         front_m=front,
@@ -271,5 +307,5 @@ def _stop_m(
     """Where to stop for a light, `inf` for nowhere."""
     yellow = road.yellow_m[:, None]
     needed = road.speed_mps[:, None].square() / (2 * (yellow - front_m).clamp_min(0.1))
-    yellow = torch.where(needed < style.braking_mps2, yellow, torch.inf)
+    yellow = torch.where(needed < YELLOW_MPS2, yellow, torch.inf)
     return torch.minimum(road.red_m[:, None], yellow)

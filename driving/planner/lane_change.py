@@ -17,6 +17,7 @@ NEAREST_LANE_M, FARTHEST_LANE_M = 2.2, 5.0
 PARALLEL_RAD = 0.35
 BEHIND_M = -10.0
 SHORTEST_LANE_M = 20.0
+PIECE_M, PIECES = 10.0, 16
 LANE_TIME_S = 2.0
 TOUCH_M = 0.2
 FOLLOWER = (1.5, 2.0, 1.4, 2.0)
@@ -60,17 +61,18 @@ def lines_beside(scene: PlannerInput, road: RoadAhead) -> Lines:
 
 
 def lane_offset(
-    lines: Lines, road: RoadAhead, *, side: int
+    lines: Lines, road: RoadAhead, *, side: int, ahead_s: float = LANE_TIME_S
 ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
     """How far to the side the next lane runs, and whether there is one.
 
     A lane is there if points of lane centres that run the same way lie 2.2 to 5 m to that side
-    from about the ego to 2 s (at least 20 m) ahead.
+    from about the ego to 2 s (at least 20 m) ahead, and somewhere in every ten metres between.
 
     Args:
         lines: In coordinates of the path.
         road: The path.
         side: 1 for left, -1 for right.
+        ahead_s: Instead of the 2 s.
 
     Returns:
         The mean offset, positive on the left, 0 where there is no lane; and where there is one.
@@ -78,12 +80,28 @@ def lane_offset(
     apart = side * lines.left_m
     ahead = (lines.along_m > BEHIND_M) & (lines.along_m < road.path.along_m[-1])
     found = lines.is_lane & (apart > NEAREST_LANE_M) & (apart < FARTHEST_LANE_M) & ahead
-    needed_m = (road.speed_mps * LANE_TIME_S).clamp_min(SHORTEST_LANE_M)
+    needed_m = (road.speed_mps * ahead_s).clamp_min(SHORTEST_LANE_M)
     last = torch.where(found, lines.along_m, -torch.inf).amax(-1)
     first = torch.where(found, lines.along_m, torch.inf).amin(-1)
     there = (last > needed_m) & (first < needed_m / 2)
+    there = there & _unbroken(found, lines.along_m, needed_m)
     mean = torch.where(found, lines.left_m, 0.0).sum(-1) / found.sum(-1).clamp_min(1)
     return torch.where(there, mean, 0.0), there
+
+
+def _unbroken(
+    found: Bool[Tensor, "batch spot"],
+    along_m: Float[Tensor, "batch spot"],
+    needed_m: Float[Tensor, " batch"],
+) -> Bool[Tensor, " batch"]:
+    """Whether a point was found in every ten metres from the first one to the farthest needed."""
+    first = torch.where(found, along_m, torch.inf).amin(-1)
+    part = (along_m / PIECE_M).floor().clamp(0, PIECES - 1).long()
+    filled = torch.zeros(len(along_m), PIECES, device=along_m.device)
+    filled = filled.scatter_reduce(1, part, (found & (along_m >= 0)).to(filled.dtype), "amax")
+    starts_m = torch.arange(PIECES, device=along_m.device) * PIECE_M
+    counts = (starts_m >= first[:, None]) & (starts_m + PIECE_M <= needed_m[:, None])
+    return ((filled > 0) | ~counts).all(-1)
 
 
 def keeps_the_road(

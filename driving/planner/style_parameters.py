@@ -11,17 +11,18 @@ from driving.planner.planner import StyleCondition
 from driving.simulation.car_following import CarFollowing
 
 PRESETS: dict[str, tuple[str, tuple[float, float, float]]] = {
-    "speed_factor": ("speed", (0.875, 1.0, 1.1)),
+    "speed_factor": ("speed", (0.85, 1.0, 1.1)),
     "time_gap_s": ("time_gap", (2.0, 1.5, 0.9)),
     "standstill_gap_m": ("time_gap", (3.0, 2.0, 1.2)),
     "acceleration_mps2": ("acceleration", (0.9, 1.4, 2.0)),
-    "braking_mps2": ("braking", (1.25, 2.0, 3.0)),
-    "jerk_mps3": ("jerk", (2.9, 3.6, 4.3)),
-    "lateral_acceleration_mps2": ("lateral_acceleration", (2.25, 3.0, 4.0)),
+    "braking_mps2": ("braking", (1.0, 2.0, 3.0)),
+    "jerk_mps3": ("jerk", (0.5, 1.2, 4.0)),
+    "lateral_acceleration_mps2": ("lateral_acceleration", (2.0, 3.0, 4.0)),
     "yielding_margin_s": ("yielding_margin", (3.0, 2.0, 1.0)),
     "politeness": ("lane_change_assertiveness", (0.75, 0.35, 0.05)),
     "safe_braking_mps2": ("lane_change_assertiveness", (1.5, 2.0, 3.0)),
     "change_gain_mps2": ("lane_change_assertiveness", (0.2, 0.1, 0.025)),
+    "change_s": ("lane_change_assertiveness", (6.0, 4.5, 3.0)),
     "collision_margin_s": ("time_gap", (1.2, 1.0, 0.8)),
     "most_acceleration_mps2": ("acceleration", (1.6, 2.0, 2.4)),
     "most_braking_mps2": ("braking", (2.56, 3.2, 3.84)),
@@ -53,6 +54,7 @@ class StyleParameters:
         politeness: Weight of the others' loss in a lane change, as the next two of MOBIL.
         safe_braking_mps2: What a lane change may ask of the one behind.
         change_gain_mps2: Advantage below which no lane is changed.
+        change_s: How long a lane change takes.
         collision_margin_s: Time to collision that a good proposal keeps.
         most_acceleration_mps2: What a good proposal stays below, as the next three.
         most_braking_mps2: Positive.
@@ -71,6 +73,7 @@ class StyleParameters:
     politeness: Float[Tensor, "*batch"]
     safe_braking_mps2: Float[Tensor, "*batch"]
     change_gain_mps2: Float[Tensor, "*batch"]
+    change_s: Float[Tensor, "*batch"]
     collision_margin_s: Float[Tensor, "*batch"]
     most_acceleration_mps2: Float[Tensor, "*batch"]
     most_braking_mps2: Float[Tensor, "*batch"]

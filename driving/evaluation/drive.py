@@ -12,11 +12,10 @@ from torch import Tensor
 from data_prep.artifact import Artifact
 from data_prep.progress import track
 from data_prep.scenes.style_dimensions import STYLE_LABELS
-from driving.evaluation.driven_style import StyleReader, measured_windows
+from driving.evaluation.driven_style import StyleReader, measured
 from driving.evaluation.examples import chosen_examples, drive_example, scene_example
 from driving.evaluation.gate import SafetyGate
 from driving.evaluation.judge import (
-    RIDE_STEPS,
     displacements,
     driven_world,
     logged_ride,
@@ -35,7 +34,6 @@ from driving.scene_store import SceneStore
 from driving.simulation.kinematics import STEP_S
 from driving.simulation.rollout import roll_out
 from driving.simulation.state import Motion
-from driving.style.features import measure
 from driving.style.measures import MEASURE_NAMES, Measures
 from driving.style.tables import STYLES
 from driving.style.windows import SIZE
@@ -193,8 +191,7 @@ class _Drive:
     ) -> None:
         loop, condition = asked
         driven, steps = driven_world(world, ride), ride.speed_mps.shape[1] - 1
-        measures = measure(driven, steps=steps)
-        windows = [measures] if steps == RIDE_STEPS else measured_windows(driven, steps)
+        measures, windows = measured(driven, steps)
         style = self.reader.read(world.sample_ids.numpy(), windows, measures)
         count = len(world.sample_ids)
         key = {

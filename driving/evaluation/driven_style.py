@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
 from data_prep.artifact import Artifact
@@ -12,13 +13,14 @@ from data_prep.scenes.style_dimensions import StyleLabel
 from driving.style.features import WINDOW_STEPS, measure
 from driving.style.judge import given_scale
 from driving.style.label import Cut, aggressiveness, labels
+from driving.style.lane_frame import FARTHEST_M
 from driving.style.measure_table import MEASURE_TABLE
 from driving.style.measures import Measures
 from driving.style.scale import Context, StyleScale
 from driving.style.tables import STYLES
 from driving.style.thresholds import Thresholds
 from driving.style.vector import style_vector
-from driving.world import World
+from driving.world import LINE_LANE, World
 
 StyleRows = tuple[Float[np.ndarray, "sample style"], Bool[np.ndarray, "sample style"]]
 """Style vectors and masks."""
@@ -133,9 +135,44 @@ def window_firsts(steps: int) -> list[int]:
     return np.linspace(0, steps - WINDOW_STEPS, count).round().astype(int).tolist()
 
 
-def measured_windows(world: World, steps: int) -> list[Measures]:
-    """What is measured in each window of a ride that begins at the present of a world."""
-    return [measure(world, first=world.now + first) for first in window_firsts(steps)]
+def measured(world: World, steps: int) -> tuple[Measures, list[Measures]]:
+    """What is measured of a ride that begins at the present of a world: all of it, and by windows.
+
+    Args:
+        world: In which the ego is where the ride took it.
+        steps: Steps of the ride.
+    """
+    world = _with_near_lanes(world, steps)
+    whole = measure(world, steps=steps)
+    if steps == WINDOW_STEPS:
+        return whole, [whole]
+    return whole, [measure(world, first=world.now + first) for first in window_firsts(steps)]
+
+
+def _with_near_lanes(world: World, steps: int) -> World:
+    """The world with the lanes alone whose box touches that of the ride: no others are measured by.
+
+    Lanes farther than `FARTHEST_M` count for nothing there, and most pieces of a map are.
+    """
+    ride = world.ego_poses[:, world.now : world.now + steps + 1, :2]
+    low, high = ride.amin(1) - FARTHEST_M, ride.amax(1) + FARTHEST_M
+    there = world.line_mask[..., None]
+    lows = torch.where(there, world.line_points, torch.inf).amin(2)
+    highs = torch.where(there, world.line_points, -torch.inf).amax(2)
+    near = ((lows <= high[:, None]) & (highs >= low[:, None])).all(-1)
+    near = near & (world.line_kinds == LINE_LANE)
+    count = max(int(near.sum(-1).amax()), 1)
+    order = near.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, :count]
+    row = torch.arange(len(order), device=order.device)[:, None]
+    return replace(
+        world,
+        line_points=world.line_points[row, order],
+        line_mask=world.line_mask[row, order],
+        line_kinds=world.line_kinds[row, order],
+        line_limits_mps=world.line_limits_mps[row, order],
+        line_limit_mask=world.line_limit_mask[row, order],
+        line_lights=world.line_lights[row, order],
+    )
 
 
 def mean_style(windows: Sequence[StyleRows]) -> StyleRows:

@@ -13,7 +13,9 @@ from driving.planner.planner import StyleCondition
 NONE = "none"
 STORED = ("own", "before", "truth")
 SHUFFLED = "shuffled"
-PRESET_STRENGTH = 0.8
+PRESET_STRENGTH = 1.0
+"""The presets are the ends of every dimension, and so the anchors of the driver models themselves
+(`driving.planner.style_parameters.PRESETS`); a sweep goes from one end to the other too."""
 PRESETS: Mapping[str, float] = dict(
     zip(STYLE_LABELS, (-PRESET_STRENGTH, 0.0, PRESET_STRENGTH), strict=True)
 )
@@ -28,7 +30,7 @@ MEANINGS: Mapping[str, str] = {
 
 
 def sweep_names(strength: float = PRESET_STRENGTH) -> list[str]:
-    """Conditions that ask for one dimension alone, at either end: `speed-0.8`, `speed+0.8`, ..."""
+    """Conditions that ask for one dimension alone, at either end: `speed-1`, `speed+1`, ..."""
     return [f"{name}{end * strength:+g}" for name in STYLE_DIMENSIONS for end in (-1, 1)]
 
 

@@ -57,6 +57,14 @@ def _simulate_options(parser: argparse.ArgumentParser) -> None:
         help="the same for closed loop",
     )
     add("--sweep", action="store_true", help="also ask for each dimension alone, in closed loop")
+    add(
+        "--ride-s",
+        type=float,
+        default=4.0,
+        metavar="SECONDS",
+        help="how long closed-loop rides last, at least 4; samples whose log ends before are left "
+        "out (default: %(default)s)",
+    )
     add("--maximum-samples", type=int, metavar="N", help="most samples, evenly spread")
     add(
         "--gate",

@@ -10,7 +10,9 @@ from torch import Tensor
 from driving.evaluation.tables import DISPLACEMENTS
 from driving.metrics.displacement import displacement_errors
 from driving.metrics.drivable_area import DrivableArea
+from driving.metrics.ego_areas import off_road
 from driving.metrics.progress import progress_along_route
+from driving.metrics.safety import CollisionRules, safety
 from driving.metrics.score import Scores, pdm_score, style_pdm_score
 from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS, Planner, PlannerInput, StyleCondition
 from driving.simulation.kinematics import plan_to_reference, present_motion, track
@@ -18,6 +20,9 @@ from driving.simulation.state import Motion
 from driving.world import World
 
 RIDE_STEPS = 40
+"""Steps that scores are defined on: four seconds."""
+TOUCHES = CollisionRules(offsets=(0,), thresholds=(1, 1, 1))
+"""Contacts as they happen, none projected; who is at fault is judged as in NAVSIM."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,19 @@ def tracked(scene: PlannerInput, plan: Float[Tensor, "batch time 3"]) -> Motion:
     return track(start, plan_to_reference(plan, length_m), length_m, steps=RIDE_STEPS)
 
 
-def logged_ride(world: World) -> Motion:
-    """The log's own four seconds as a ride, [batch, step]; its wheels are not known: straight."""
-    window = slice(world.now, world.now + RIDE_STEPS + 1)
+def logged_ride(world: World, *, steps: int = RIDE_STEPS) -> Motion:
+    """The log's own driving as a ride, [batch, step]; its wheels are not known: straight."""
+    window = slice(world.now, world.now + steps + 1)
     speed = world.ego_speed_mps[:, window]
     (acceleration,) = torch.gradient(speed, spacing=world.step_s, dim=-1)
     nothing = torch.zeros_like(speed)
     return Motion(world.ego_poses[:, window], speed, acceleration, nothing, nothing)
+
+
+def beginning(ride: Motion) -> Motion:
+    """The first four seconds of a ride, which scores are defined on."""
+    steps = slice(0, RIDE_STEPS + 1)
+    return Motion(*(getattr(ride, name)[:, steps] for name in Motion.__dataclass_fields__))
 
 
 def one_candidate(ride: Motion) -> Motion:
@@ -120,14 +131,14 @@ def displacements(
 
 
 def scored(world: World, ride: Motion, by: Yardstick) -> dict[str, Float[Tensor, " batch"]]:
-    """PDM scores of a ride of four seconds, with all their parts.
+    """PDM scores of the first four seconds of a ride with all their parts; safety of all of it.
 
     Args:
         world: Whose agents are where they were while the ego drove.
-        ride: The ride, [batch, step].
+        ride: The ride, [batch, step], of at least four seconds.
         by: The yardstick.
     """
-    candidate = one_candidate(ride)
+    candidate = one_candidate(beginning(ride))
     plain = pdm_score(world, candidate, by.area, reference_progress_m=by.gated_progress_m)
     released, fine = (
         style_pdm_score(
@@ -158,7 +169,21 @@ def scored(world: World, ride: Motion, by: Yardstick) -> dict[str, Float[Tensor,
         "progress_m": plain.progress_m,
         "human_progress_m": human_m,
     }
+    columns |= whole_ride_safety(world, ride, by.area)
     return {name: values[:, 0].float() for name, values in columns.items()}
+
+
+def whole_ride_safety(
+    world: World, ride: Motion, area: DrivableArea
+) -> dict[str, Float[Tensor, "batch 1"]]:
+    """The two gates of the PDM score from the first to the last step of a ride, however long."""
+    candidate = one_candidate(ride)
+    outside = off_road(candidate, world, area)
+    found = safety(candidate, world, outside, rules=TOUCHES, intersections=area.intersections)
+    return {
+        "no_collision_ride": found.no_collision,
+        "drivable_area_ride": (~outside.any(-1)).to(ride.poses.dtype),
+    }
 
 
 def _of_style(scores: Scores, version: str) -> Mapping[str, Tensor]:

@@ -36,7 +36,18 @@ SCORES: tuple[tuple[str, str], ...] = (
     ("comfort_fine", "within the bounds of the style, lateral acceleration too"),
     ("progress_m", "metres along the route"),
     ("human_progress_m", "the log's metres along the route"),
+    ("no_collision_ride", "as no_collision, over the whole ride, however long"),
+    ("drivable_area_ride", "as drivable_area, over the whole ride"),
 )
+"""Of the first four seconds, on which they are defined, but for the two that say otherwise."""
+
+START: tuple[tuple[str, str], ...] = (
+    ("start_limit_mps", "speed limit where the ego began, where one is known"),
+    ("start_gap_m", "free distance to the one ahead on its route, where there is one"),
+    ("start_leader_mps", "that one's speed along the route"),
+    ("start_light_m", "distance to the next light on its route that shows anything"),
+)
+"""The scene a ride began in, as a passenger would see it; the same under every condition."""
 
 RESULTS = TableSchema(
     "results",
@@ -49,6 +60,10 @@ RESULTS = TableSchema(
         *(Column(name, _float32, meaning, nullable=True) for name, meaning in DISPLACEMENTS),
         *(Column(name, _float32, meaning) for name, meaning in SCORES),
         Column("start_speed_mps", _float32, "the ego's speed at the beginning"),
+        *(Column(name, _float32, meaning, nullable=True) for name, meaning in START),
+        Column(
+            "start_light", _text, "what it shows: green, yellow or red; unknown where there is none"
+        ),
         Column("style_values", pl.List(pl.Float32()), "the style it drove, as in `styles`"),
         Column("style_mask", pl.List(pl.Boolean()), "which dimensions could be measured"),
         Column("driven_label", _text, "what the rules call it"),

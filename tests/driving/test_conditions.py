@@ -24,9 +24,7 @@ def test_nothing_is_asked_under_none() -> None:
 def test_presets_lie_at_the_ends_of_every_dimension() -> None:
     aggressive = asked_styles("aggressive", None, [0])
     assert aggressive.mask.all()
-    assert aggressive.values[0].tolist() == pytest.approx(
-        [0.8, -0.8, 0.8, 0.8, 0.8, 0.8, 0.8, -0.8]
-    )
+    assert aggressive.values[0].tolist() == [1, -1, 1, 1, 1, 1, 1, -1]
     assert torch.equal(asked_styles("conservative", None, [0]).values, -aggressive.values)
     assert not asked_styles("normal", None, [0]).values.any()
     assert asked_styles("normal", None, [0]).mask.all()
@@ -36,7 +34,7 @@ def test_one_dimension_leaves_the_others_open() -> None:
     asked = asked_styles("time_gap-0.5", None, [0])
     assert asked.mask[0].tolist() == [name == "time_gap" for name in STYLE_DIMENSIONS]
     assert asked.values[0, 1] == -0.5
-    assert sweep_names()[:4] == ["speed-0.8", "speed+0.8", "time_gap-0.8", "time_gap+0.8"]
+    assert sweep_names()[:4] == ["speed-1", "speed+1", "time_gap-1", "time_gap+1"]
     for name in sweep_names():
         assert asked_styles(name, None, [0]).mask.sum() == 1
 

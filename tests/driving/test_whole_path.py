@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run(
             f"simulate --rules {rules} {shared} --out {folder / rules} --examples 1 "
             "--conditions none own shuffled conservative normal aggressive "
-            "--closed-conditions none conservative normal aggressive speed-0.8 speed+0.8"
+            "--closed-conditions none conservative normal aggressive speed-1 speed+1"
         )
     run(
         f"report --rollouts {folder / 'log'} {folder / 'idm'} --resamples 100 "
@@ -90,10 +90,10 @@ def test_idm_drives_faster_when_asked_to(made: Path) -> None:
     rows = results(made, "idm").filter(pl.col("loop") == "closed")
     means = {
         name: rows.filter(pl.col("condition") == name)["progress_m"].mean()
-        for name in [*PRESETS, "speed-0.8", "speed+0.8"]
+        for name in [*PRESETS, "speed-1", "speed+1"]
     }
     assert means["conservative"] < means["normal"] <= means["aggressive"]  # type: ignore[operator]
-    assert means["speed-0.8"] < means["speed+0.8"]  # type: ignore[operator]
+    assert means["speed-1"] < means["speed+1"]  # type: ignore[operator]
 
 
 def test_a_teacher_drives_training_samples_and_scores_them(made: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_report_holds_what_the_rollouts_say(made: Path) -> None:
     rows = results(made, "idm").filter((pl.col("loop") == "open") & (pl.col("condition") == "none"))
     found = cells["idm", "open", "none"]["metrics"]["ade_4s_m"]["value"]
     assert found == pytest.approx(rows["ade_4s_m"].mean())
-    assert ("idm", "closed", "speed-0.8") not in cells  # sweeps have a table of their own
+    assert ("idm", "closed", "speed-1") not in cells  # sweeps have a table of their own
     tau = {
         row["measure"]: row
         for row in metrics["monotonicity"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from data_prep.front_door import Command, add_output_options
 
 RULE_NAMES = ("log", "constant_velocity", "idm", "idm_lane_change", "pdm")
+TEACHERS = ("idm_lane_change", "idm", "pdm")
 PRESET_CONDITIONS = ("conservative", "normal", "aggressive")
 
 
@@ -15,8 +16,12 @@ def _teach_options(parser: argparse.ArgumentParser) -> None:
     add("--styles", type=Path, required=True, help="styles artifact, as driving annotate writes it")
     add_output_options(parser, "the teacher's drives")
     add(
-        "--variants", type=int, default=3, help="drawn styles beside the three presets (default: 3)"
+        "--rules",
+        choices=TEACHERS,
+        default=TEACHERS[0],
+        help="who drives (default: %(default)s; pdm costs twenty times as much)",
     )
+    add("--variants", type=int, default=5, help="drawn styles beside the presets (default: 5)")
     add("--maximum-samples", type=int, metavar="N", help="most training samples, evenly spread")
     add("--batch-size", type=int, default=64, help="samples at a time (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the drawn styles (default: %(default)s)")

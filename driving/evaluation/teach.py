@@ -47,8 +47,8 @@ def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
     scenes: Path,
     styles: Path,
     out: Path,
-    rules: str = "idm",
-    variants: int = 6,
+    rules: str = "idm_lane_change",
+    variants: int = 5,
     maximum_samples: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
@@ -66,7 +66,8 @@ def write_teacher(  # noqa: PLR0913  (one parameter per option of the command)
         scenes: Artifact `scenes`.
         styles: Artifact `styles`.
         out: Folder to write.
-        rules: Who drives: `idm`, or `pdm`, which changes lanes and costs twenty times as much.
+        rules: Who drives: `idm_lane_change`, `idm`, which changes no lane, or `pdm`, which costs
+            twenty times as much.
         variants: Drawn styles beside the presets.
         maximum_samples: Most training samples, evenly spread; None drives all.
         batch_size: Samples at a time.

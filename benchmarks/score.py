@@ -1,8 +1,13 @@
 """Rides scored per second, ours in batches beside a loop over rides with shapely.
 
-Both score the same rides in the same run. On a CPU time is the processor time of this process, on
-one thread, so that a busy machine does not blur it; on a GPU it is the wall clock. The best of
-several turns counts.
+Both score the same rides in the same run; the best of several turns counts, for both.
+
+- One thread: processor time of this process, so that a busy machine does not blur it.
+- Two cores: wall clock, once with two threads in one process, once with two processes of one
+  thread that score half of the scenes each. Both are compared with the loop in two processes,
+  likewise half of its scenes each; that is the fair comparison, since the loop gets both cores too.
+- A GPU: wall clock until it has finished. No loop runs there, but its verdicts are compared with
+  those of the CPU, and where they differ it is said why.
 
 The scenes are made up but of the size of real ones: a grid of streets with a polygon per lane and
 crossing, parked and moving road users around an ego that follows a street. With --argoverse the
@@ -13,8 +18,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +30,29 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.score_agreement import DISCRETE, agreement
+from benchmarks.score_scenes import argoverse_maps, moved, rows_of, scenes, town
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import Scores, pdm_score, style_pdm_score
 from driving.simulation.state import Motion
-from driving.world import (
-    AGENT_PEDESTRIAN,
-    AGENT_STATIC,
-    AGENT_VEHICLE,
-    LINE_BOUNDARY,
-    LINE_LANE,
-    World,
-)
+from driving.world import World
 
 AIM = 100.0
-BLOCK_M, LANE_M, STEPS, FUTURE = 120.0, 3.5, 41, 54
-SAME = ("no_collision", "drivable_area", "driving_direction", "time_to_collision", "comfort")
+VERSIONS = ("navsim", "released", "fine")
+SIZES = {"cpu": (1, 16, 128), "cuda": (1, 16, 128, 512)}
+HOW = {"cpu": "one thread", "cuda": "whole GPU"}
+LOOP_TURNS, SHOWN = 2, 12
+LONGEST_S = 1.5
+HEADER = "score     device  how            scenes   rides/s  us per ride  loop rides/s  times  aim"
+
+Maps = list[list[np.ndarray]]
 
 
 def main() -> None:
     """Measure, print the table and, with `--json`, one line of JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scenes", type=int, nargs="+", default=[1, 16, 128], help="at once")
-    parser.add_argument("--candidates", type=int, default=20, help="rides per scene")
-    parser.add_argument("--agents", type=int, default=30, help="road users per scene")
-    parser.add_argument("--turns", type=int, default=5, help="turns per cell; the best one counts")
-    parser.add_argument(
-        "--loop-scenes",
-        type=int,
-        default=2,
-        help="scenes the loop scores; 0 for no loop (and no shapely)",
-    )
-    parser.add_argument("--argoverse", type=Path, help="folder with log_map_archive_*.json files")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    options = parser.parse_args()
+    options = chosen_options()
     torch.set_num_threads(1)
-    maps = argoverse_maps(options.argoverse) if options.argoverse else [town()]
+    maps = maps_of(options)
     begun = time.perf_counter()
     area = DrivableArea.from_polygons(maps)
     build_s = time.perf_counter() - begun
@@ -65,91 +60,268 @@ def main() -> None:
         f"{len(maps)} maps, {sum(map(len, maps))} polygons; {len(area.windings)} cells, "
         f"{len(area.edges_m)} edges in cells, at most {area.most_edges_per_cell}; {build_s:.1f} s"
     )
-    loop, same = measure_loop(maps, area, options)
+    found: dict[str, Any] = {"build_s": build_s, "torch": torch.__version__, "same": {}}
+    loop: dict[str, float] = {}
+    if options.loop_scenes:
+        loop, found["same"] = measure_loop(maps, area, options)
+        shares = (f"{name} {share:.1%}" for name, share in found["same"].items())
+        print("same as the loop: " + ", ".join(shares))
+    print(HEADER)
     rows = []
-    print("same as the loop: " + ", ".join(f"{name} {share:.1%}" for name, share in same.items()))
-    print("score     device  scenes  rides/s  us per ride  loop rides/s  times  aim")
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        for version in ("navsim", "released", "fine"):
-            for count in options.scenes:
-                row = measure(maps, area.to(device), version, device, (count, options))
-                slow = loop.get(version, 0.0)
-                row |= {"loop_rides_per_s": slow, "aim": AIM}
-                row["times"] = row["rides_per_s"] / slow if slow else 0.0
-                rows.append(row)
-                print(
-                    f"{version:9} {device:6}  {count:6}  {row['rides_per_s']:7.0f}  "
-                    f"{1e6 / row['rides_per_s']:11.1f}  {slow:12.1f}  "
-                    f"{row['times']:5.0f}  {AIM:3.0f}"
-                )
-    agreement = devices_agree(maps, area, options) if torch.cuda.is_available() else {}
-    if agreement:
-        shares = (f"{name} {share:.2%}" for name, share in agreement.items())
-        print("same on both devices: " + ", ".join(shares))
+    for device in options.devices:
+        for version in VERSIONS:
+            for count in options.scenes or SIZES[device]:
+                speed = measure(maps, area.to(device), version, device, (count, options))
+                rows.append(row(version, device, HOW[device], count, speed, loop.get(version)))
+    if "cpu" in options.devices and options.two_cores:
+        rows += two_cores(maps, area, options, loop)
+    found["rows"] = rows
+    if "cuda" in options.devices:
+        found["devices"] = devices_agree(maps, area, options)
     if options.json:
-        print(
-            json.dumps(
-                {"rows": rows, "same": same, "same_on_devices": agreement, "build_s": build_s}
-            )
-        )
+        print(json.dumps(found))
 
 
-def measure(
-    maps: list[list[np.ndarray]], area: DrivableArea, version: str, device: str, how: tuple
+def chosen_options() -> argparse.Namespace:
+    """What was asked for; the loop is left out where it cannot run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="only this; else what there is")
+    parser.add_argument("--scenes", type=int, nargs="+", help="at once")
+    parser.add_argument("--candidates", type=int, default=20, help="rides per scene")
+    parser.add_argument("--agents", type=int, default=30, help="road users per scene")
+    parser.add_argument("--turns", type=int, default=5, help="turns per cell; the best one counts")
+    parser.add_argument(
+        "--loop-scenes",
+        type=int,
+        help="scenes the loop scores; 0 for no loop (and no shapely), as on a GPU alone",
+    )
+    parser.add_argument(
+        "--two-cores",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure two threads and two processes too, on a CPU",
+    )
+    parser.add_argument("--argoverse", type=Path, help="folder with log_map_archive_*.json files")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    options = parser.parse_args()
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    options.devices = [options.device] if options.device else there
+    if options.device == "cuda" and "cuda" not in there:
+        parser.error("--device cuda needs a GPU that torch can use, and there is none.")
+    if options.loop_scenes is None:
+        options.loop_scenes = 2 if "cpu" in options.devices else 0
+        if options.loop_scenes and not find_spec("shapely"):
+            options.loop_scenes = 0
+            print("no loop: shapely is not installed")
+    return options
+
+
+def maps_of(options: argparse.Namespace) -> Maps:
+    """Real maps or the made-up one."""
+    return argoverse_maps(options.argoverse) if options.argoverse else [town()]
+
+
+def row(
+    version: str, device: str, how: str, count: int, speed: float, loop: float | None
 ) -> dict[str, Any]:
-    """Rides per second of ours."""
-    count, options = how
-    world, rides = scenes(maps, count, options.candidates, options.agents)
-    world, rides = world.to(device), moved(rides, device)
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-
-    def action() -> None:
-        score(world, rides, area, version)
-        wait()
-
-    spent = best_time(
-        action, options.turns, time.perf_counter if device == "cuda" else time.process_time
+    """One row, which is printed too; `how` says what ran, ours and the loop alike."""
+    slow = loop or 0.0
+    times = speed / slow if slow else 0.0
+    print(
+        f"{version:9} {device:6}  {how:13}  {count:6}  {speed:8.0f}  {1e6 / speed:11.1f}  "
+        f"{slow:12.1f}  {times:5.0f}  {AIM:3.0f}"
     )
     return {
-        "version": version, "device": device, "scenes": count,
-        "rides_per_s": count * options.candidates / spent,
+        "version": version, "device": device, "how": how, "scenes": count, "rides_per_s": speed,
+        "loop_rides_per_s": slow, "times": times, "aim": AIM,
     }  # fmt: skip
 
 
+def measure(
+    maps: Maps, area: DrivableArea, version: str, device: str, how: tuple[int, argparse.Namespace]
+) -> float:
+    """Rides per second of ours: processor time on a CPU, wall clock on a GPU."""
+    count, options = how
+    world, rides = scenes(maps, count, options.candidates, options.agents)
+    world, rides = world.to(device), moved(rides, device)
+    on_gpu = device == "cuda"
+
+    def action() -> None:
+        score(world, rides, area, version)
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    turns = 4 * options.turns if on_gpu else turns_of(count, options)
+    clock = time.perf_counter if on_gpu else time.process_time
+    return count * options.candidates / best_time(action, turns, clock)
+
+
 def measure_loop(
-    maps: list[list[np.ndarray]], area: DrivableArea, options: argparse.Namespace
+    maps: Maps, area: DrivableArea, options: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Rides per second of the loop, and the share of equal scores in float32."""
-    if not options.loop_scenes:
-        return {}, {}
     import tests.oracles.shapely_scorer  # noqa: F401  (not to be timed)
 
     world, rides = scenes(maps, options.loop_scenes, options.candidates, options.agents)
-    speeds, equal = {}, {name: [] for name in SAME}
-    for version in ("navsim", "released", "fine"):
-        begun = time.process_time()
-        expected = slow_score(world, rides, maps, version)
-        spent = time.process_time() - begun
+    speeds, equal = {}, {name: [] for name in DISCRETE}
+    for version in VERSIONS:
+        answers: list[dict[str, np.ndarray]] = []
+        spent = best_time(
+            lambda: answers.append(slow_score(world, rides, maps, version)),  # noqa: B023
+            LOOP_TURNS, time.process_time, warm_up=False,
+        )  # fmt: skip
+        expected = answers[0]
         speeds[version] = options.loop_scenes * options.candidates / spent
         found = score(world, rides, area, version)
-        for name in SAME:
+        for name in DISCRETE:
             equal[name].append(float((getattr(found, name).numpy() == expected[name]).mean()))
     return speeds, {name: float(np.mean(shares)) for name, shares in equal.items()}
 
 
+def two_cores(
+    maps: Maps, area: DrivableArea, options: argparse.Namespace, alone: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Rows on two cores, by the wall clock, beside the loop in two processes."""
+    counts = [max(count, 2) for count in options.scenes or SIZES["cpu"]]
+    shared = in_two_processes(options, counts)
+    rows = []
+    for version in VERSIONS:
+        slow = shared.get((version, "loop", 0))
+        for count in counts:
+            with_threads = measure_threads(maps, area, version, (count, options))
+            for how, speed in (
+                ("two threads", with_threads), ("two processes", shared[version, "ours", count]),
+            ):  # fmt: skip
+                rows.append(row(version, "cpu", how, count, speed, slow))
+                rows[-1]["one_process_loop_rides_per_s"] = alone.get(version, 0.0)
+    print(
+        "two cores: wall clock; the loop runs in two processes as well, each with half of its "
+        "scenes, which is the fair comparison"
+    )
+    return rows
+
+
+def measure_threads(
+    maps: Maps, area: DrivableArea, version: str, how: tuple[int, argparse.Namespace]
+) -> float:
+    """Rides per second of one process whose operations may use two threads, by the wall clock."""
+    count, options = how
+    world, rides = scenes(maps, count, options.candidates, options.agents)
+    torch.set_num_threads(2)
+    turns = turns_of(count, options)
+    spent = best_time(lambda: score(world, rides, area, version), turns, time.perf_counter)
+    torch.set_num_threads(1)
+    return count * options.candidates / spent
+
+
+def in_two_processes(
+    options: argparse.Namespace, counts: Sequence[int]
+) -> dict[tuple[str, str, int], float]:
+    """Rides per second of two processes that begin together, until the later one has finished."""
+    context = get_context("spawn")
+    together = context.Barrier(2, timeout=300)
+    with context.Pool(2, initializer=_share, initargs=(together,)) as pool:
+        halves = [pool.apply_async(half, (place, options, counts)) for place in (0, 1)]
+        first, second = (answer.get() for answer in halves)
+    return {
+        job: count * options.candidates / best_wall(turns, second[job][1])
+        for job, (count, turns) in first.items()
+    }
+
+
+def best_wall(first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]]) -> float:
+    """Of the turns of two processes, begin and end each, the shortest: from first to last."""
+    return min(
+        max(one[1], other[1]) - min(one[0], other[0])
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+_together: list[Any] = []
+
+
+def _share(barrier: Any) -> None:  # noqa: ANN401  (what a context makes has no public type)
+    _together.append(barrier)
+
+
+def half(
+    place: int, options: argparse.Namespace, counts: Sequence[int]
+) -> dict[tuple[str, str, int], tuple[int, list[tuple[float, float]]]]:
+    """What one of two processes does: every second scene; when its turns began and ended."""
+    torch.set_num_threads(1)
+    maps = maps_of(options)
+    area = DrivableArea.from_polygons(maps)
+    if options.loop_scenes:
+        import tests.oracles.shapely_scorer  # noqa: F401  (not to be timed)
+    taken = {}
+    for version in VERSIONS:
+        for count in counts:
+            world, rides = every_second(maps, count, place, options)
+            action = lambda: score(world, rides, area, version)  # noqa: B023, E731
+            action()
+            spans = begun_together(action, turns_of(count, options))
+            taken[version, "ours", count] = (count, spans)
+        if options.loop_scenes:
+            count = 2 * options.loop_scenes
+            world, rides = every_second(maps, count, place, options)
+            action = lambda: slow_score(world, rides, maps, version)  # noqa: B023, E731
+            spans = begun_together(action, LOOP_TURNS)
+            taken[version, "loop", 0] = (count, spans)
+    return taken
+
+
+def every_second(
+    maps: Maps, count: int, place: int, options: argparse.Namespace
+) -> tuple[World, Motion]:
+    """The scenes 0, 2, 4, ... or 1, 3, 5, ..."""
+    world, rides = scenes(maps, count, options.candidates, options.agents)
+    chosen = slice(place, None, 2)
+    return world.rows(chosen), rows_of(rides, chosen)
+
+
+def begun_together(action: Callable[[], object], turns: int) -> list[tuple[float, float]]:
+    """Begin and end of every turn; each waits for the other process."""
+    spans = []
+    for _ in range(turns):
+        _together[0].wait()
+        begun = time.perf_counter()
+        action()
+        spans.append((begun, time.perf_counter()))
+    return spans
+
+
 def devices_agree(
-    maps: list[list[np.ndarray]], area: DrivableArea, options: argparse.Namespace
-) -> dict[str, float]:
-    """Share of equal scores on the CPU and the GPU."""
-    world, rides = scenes(maps, max(options.scenes), options.candidates, options.agents)
-    shares = {}
-    for version in ("navsim", "released", "fine"):
+    maps: Maps, area: DrivableArea, options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """How alike the CPU and the GPU score as many scenes as are scored at once."""
+    count = max(options.scenes or SIZES["cuda"])
+    world, rides = scenes(maps, count, options.candidates, options.agents)
+    on_gpu = (world.to("cuda"), moved(rides, "cuda"), area.to("cuda"))
+    found = {}
+    for version in VERSIONS:
         here = score(world, rides, area, version)
-        there = score(world.to("cuda"), moved(rides, "cuda"), area.to("cuda"), version)
-        for name in SAME:
-            equal = getattr(here, name) == getattr(there, name).cpu()
-            shares[f"{version} {name}"] = float(equal.double().mean())
-    return shares
+        there = score(*on_gpu, version)
+        there = Scores(**{field.name: getattr(there, field.name).cpu() for field in fields(there)})
+        result = agreement(
+            here, there, world, rides, lambda some, few: score(some, few, area, version)  # noqa: B023
+        )  # fmt: skip
+        found[version] = print_agreement(version, result)
+    return found
+
+
+def print_agreement(version: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Print how alike two devices are; the same ready for JSON."""
+    different, why = result["different"], result["why"]
+    print(
+        f"{version}: {len(different)} of {result['rides']} rides differ between CPU and GPU ("
+        + ", ".join(f"{count} {reason}" for reason, count in why.items())
+        + "); elsewhere by at most "
+        + ", ".join(f"{name} {gap:.1e}" for name, gap in result["largest"].items())
+    )
+    for one in different[:SHOWN]:
+        values = ", ".join(f"{name} {a:g} / {b:g}" for name, (a, b) in one.values.items())
+        print(f"  scene {one.scene}, ride {one.ride}: {values}: {one.why}")
+    return result | {"different": [asdict(one) for one in different[:SHOWN]]}
 
 
 def score(world: World, rides: Motion, area: DrivableArea, version: str) -> Scores:
@@ -162,9 +334,7 @@ def score(world: World, rides: Motion, area: DrivableArea, version: str) -> Scor
     )  # fmt: skip
 
 
-def slow_score(
-    world: World, rides: Motion, maps: list[list[np.ndarray]], version: str
-) -> dict[str, np.ndarray]:
+def slow_score(world: World, rides: Motion, maps: Maps, version: str) -> dict[str, np.ndarray]:
     """The same with the loop."""
     from tests.oracles.shapely_scorer import score_rides
 
@@ -184,138 +354,29 @@ def first(rides: Motion) -> Motion:
     return Motion(**{field.name: getattr(rides, field.name)[:, 0] for field in fields(rides)})
 
 
-def moved(rides: Motion, device: str) -> Motion:
-    """Rides on a device."""
-    return Motion(**{field.name: getattr(rides, field.name).to(device) for field in fields(rides)})
+def turns_of(count: int, options: argparse.Namespace) -> int:
+    """More turns for few scenes, which are quick."""
+    return max(options.turns, 64 // count) if count < 64 else min(options.turns, 3)
 
 
-def best_time(action: Callable[[], None], turns: int, clock: Callable[[], float]) -> float:
-    """Seconds of one call: the best of several, after one to warm up."""
-    action()
+def best_time(
+    action: Callable[[], object],
+    turns: int,
+    clock: Callable[[], float],
+    *,
+    warm_up: bool = True,
+) -> float:
+    """Seconds of one call: the best of several, after one to warm up; fewer where they last."""
+    if warm_up:
+        action()
     times = []
     for _ in range(turns):
         begun = clock()
         action()
         times.append(clock() - begun)
+        if sum(times) > LONGEST_S:
+            break
     return min(times)
-
-
-def town(blocks: int = 6) -> list[np.ndarray]:
-    """Streets of four lanes in both directions of a grid, a polygon per lane and per crossing."""
-    polygons = []
-    half = 2 * LANE_M
-    for line in range(blocks):
-        for block in range(blocks - 1):
-            low, high = block * BLOCK_M + half, (block + 1) * BLOCK_M - half
-            for lane in range(4):
-                left = line * BLOCK_M - half + lane * LANE_M
-                along = np.linspace(low, high, 20)
-                lower = np.stack([along, np.full(20, left)], 1)
-                strip = np.concatenate([lower, lower[::-1] + np.array([0.0, LANE_M])])
-                polygons += [strip, strip[:, ::-1][::-1]]
-        for other in range(blocks):
-            square = half * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-            polygons.append(square + BLOCK_M * np.array([line, other]))
-    return polygons
-
-
-def argoverse_maps(folder: Path) -> list[list[np.ndarray]]:
-    """Drivable areas of Argoverse 2 logs."""
-    maps = []
-    for path in sorted(folder.rglob("log_map_archive_*.json")):
-        areas = json.loads(path.read_text())["drivable_areas"].values()
-        rings = [
-            np.array([[point["x"], point["y"]] for point in area["area_boundary"]])
-            for area in areas
-        ]
-        maps.append([ring if signed_area(ring) > 0 else ring[::-1] for ring in rings])
-    return maps
-
-
-def signed_area(ring: np.ndarray) -> float:
-    """Positive if counter-clockwise."""
-    x, y = ring.T
-    return float(0.5 * (x * np.roll(y, -1) - y * np.roll(x, -1)).sum())
-
-
-def scenes(
-    maps: list[list[np.ndarray]], count: int, candidates: int, agents: int
-) -> tuple[World, Motion]:
-    """Scenes on the maps with rides that fan out from an ego at 4 to 14 m/s, in float32."""
-    random = np.random.default_rng(0)
-    index = np.arange(count) % len(maps)
-    start = np.stack([start_of(maps[number], random) for number in index])
-    rides = fan(random, count, candidates)
-    parked = random.random((count, agents, 1)) < 0.6
-    lane = np.where(
-        parked,
-        random.choice([-2.2, 2.2], parked.shape),
-        random.choice([-1, 0, 0, 1, 2], parked.shape),
-    )
-    speed = np.where(parked, 0.0, random.uniform(2, 14, (count, agents, 1)))
-    heading = np.where(lane > 0, np.pi, 0.0)
-    seconds = 0.1 * np.arange(FUTURE)
-    x = random.uniform(-60, 90, (count, agents, 1)) + speed * np.cos(heading) * seconds
-    y = lane * LANE_M + random.normal(0, 0.3, (count, agents, 1)) + 0 * seconds
-    poses = np.stack([x, y, heading + 0 * seconds], -1)
-    velocities = np.stack([speed * np.cos(heading) + 0 * seconds, 0 * x], -1)
-    kinds = random.choice([AGENT_VEHICLE, AGENT_PEDESTRIAN, AGENT_STATIC], (count, agents))
-    sizes = np.where((kinds == AGENT_VEHICLE)[..., None], [4.7, 1.9], [0.7, 0.7])
-    mask = np.ones((count, agents, FUTURE), bool)
-    lanes = (
-        np.stack([np.linspace(-40, 90, 20), np.zeros(20)], -1)
-        + LANE_M * np.stack([np.zeros(24), np.arange(24) - 12.0], -1)[:, None]
-    )
-    route = np.stack([np.arange(-10.0, 120), np.zeros(130)], -1)
-    world = World(
-        step_s=0.1, now=0, sample_ids=torch.arange(count),
-        start_poses=torch.from_numpy(start), map_index=torch.from_numpy(index),
-        ego_poses=torch.zeros(count, FUTURE, 3), ego_speed_mps=torch.zeros(count, FUTURE),
-        ego_mask=torch.ones(count, FUTURE, dtype=torch.bool),
-        ego_size_m=torch.tensor([[4.6, 1.9]]).repeat(count, 1),
-        agent_poses=single(poses), agent_velocities_mps=single(velocities),
-        agent_mask=torch.from_numpy(mask), agent_sizes_m=single(sizes),
-        agent_kinds=torch.from_numpy(kinds),
-        line_points=single(lanes)[None].repeat(count, 1, 1, 1),
-        line_mask=torch.ones(count, 24, 20, dtype=torch.bool),
-        line_kinds=torch.tensor([LINE_LANE, LINE_BOUNDARY] * 12).repeat(count, 1),
-        line_limits_mps=torch.zeros(count, 24),
-        line_limit_mask=torch.zeros(count, 24, dtype=torch.bool),
-        line_lights=torch.zeros(count, 24, FUTURE, dtype=torch.long),
-        route_points=single(route)[None].repeat(count, 1, 1),
-        route_mask=torch.ones(count, 130, dtype=torch.bool),
-        route_limits_mps=torch.zeros(count, 130),
-        route_limit_mask=torch.zeros(count, 130, dtype=torch.bool),
-        route_lights=torch.zeros(count, 130, FUTURE, dtype=torch.long),
-    )  # fmt: skip
-    return world, rides
-
-
-def single(values: np.ndarray) -> torch.Tensor:
-    """In float32."""
-    return torch.from_numpy(values).float()
-
-
-def start_of(polygons: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """A pose inside a polygon of the map, along its longest edge."""
-    ring = polygons[int(random.integers(len(polygons)))]
-    edges = np.roll(ring, -1, 0) - ring
-    edge = edges[np.linalg.norm(edges, axis=1).argmax()]
-    return np.array([*ring.mean(0), np.arctan2(edge[1], edge[0])])
-
-
-def fan(random: np.random.Generator, count: int, candidates: int) -> Motion:
-    """Rides that keep, brake, speed up and turn."""
-    shape = (count, candidates, 1)
-    seconds = 0.1 * np.arange(STEPS)
-    acceleration = random.uniform(-3, 2, shape) + 0 * seconds
-    speed = np.maximum(random.uniform(4, 14, (count, 1, 1)) + acceleration * seconds, 0)
-    heading = random.normal(0, 0.05, shape) * seconds
-    x = np.cumsum(speed * np.cos(heading), -1) * 0.1
-    y = np.cumsum(speed * np.sin(heading), -1) * 0.1
-    poses = np.stack([x - x[..., :1], y - y[..., :1], heading], -1)
-    none = torch.zeros(count, candidates, STEPS)
-    return Motion(single(poses), single(speed), single(acceleration), none, none)
 
 
 if __name__ == "__main__":

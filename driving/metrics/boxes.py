@@ -4,8 +4,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_CORNERS = ((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0))
-
 
 def box_corners(
     poses: Float[Tensor, "*box 3"], sizes_m: Float[Tensor, "*#box 2"]
@@ -20,12 +18,17 @@ def box_corners(
         >>> box_corners(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([4.0, 2.0]))[0]
         tensor([3., 1.])
     """
-    signs = torch.tensor(_CORNERS, dtype=poses.dtype, device=poses.device)
-    ahead, left = (0.5 * sizes_m[..., None, :] * signs).unbind(-1)
-    cos, sin = poses[..., 2:].cos(), poses[..., 2:].sin()
-    x = poses[..., 0:1] + ahead * cos - left * sin
-    y = poses[..., 1:2] + ahead * sin + left * cos
-    return torch.stack([x, y], -1)
+    x, y, heading = poses.unbind(-1)
+    half_length, half_width = (0.5 * sizes_m).unbind(-1)
+    cos, sin = heading.cos(), heading.sin()
+    ahead_x, ahead_y = half_length * cos, half_length * sin
+    left_x, left_y = half_width * sin, half_width * cos
+    front_x, front_y, rear_x, rear_y = x + ahead_x, y + ahead_y, x - ahead_x, y - ahead_y
+    corners = [
+        front_x - left_x, front_y + left_y, rear_x - left_x, rear_y + left_y,
+        rear_x + left_x, rear_y - left_y, front_x + left_x, front_y - left_y,
+    ]  # fmt: skip
+    return torch.stack(corners, -1).unflatten(-1, (4, 2))
 
 
 def separation(
@@ -39,18 +42,15 @@ def separation(
     Positive exactly if the boxes are apart (separating axes); it is then at most the distance.
     Otherwise its negative is how far one would have to move to be free: the depth of penetration.
     """
-    half_first, half_second = 0.5 * first_sizes_m, 0.5 * second_sizes_m
+    own = torch.stack(torch.broadcast_tensors(0.5 * first_sizes_m, 0.5 * second_sizes_m))
+    length, width = own.flip(0).unbind(-1)
     turn = second[..., 2] - first[..., 2]
     cos, sin = turn.cos().abs(), turn.sin().abs()
-    gaps = []
-    for frame, half, other in (
-        (first, half_first, half_second),
-        (second, half_second, half_first),
-    ):
-        x, y = _in_frame(second[..., :2] - first[..., :2], frame[..., 2])
-        gaps.append(x.abs() - half[..., 0] - other[..., 0] * cos - other[..., 1] * sin)
-        gaps.append(y.abs() - half[..., 1] - other[..., 0] * sin - other[..., 1] * cos)
-    return torch.maximum(torch.maximum(gaps[0], gaps[1]), torch.maximum(gaps[2], gaps[3]))
+    frames = torch.stack([first[..., 2], second[..., 2]])
+    x, y = _in_frame(second[..., :2] - first[..., :2], frames)
+    ahead = x.abs() - own[..., 0] - length * cos - width * sin
+    aside = y.abs() - own[..., 1] - length * sin - width * cos
+    return torch.maximum(ahead, aside).amax(0)
 
 
 def boxes_overlap(
@@ -98,17 +98,15 @@ def segment_meets_box(
     sizes_m: Float[Tensor, "*box 2"],
 ) -> Bool[Tensor, "*box"]:
     """Whether a straight segment shares a point with a box."""
-    x0, y0 = _in_frame(starts - poses[..., :2], poses[..., 2])
-    x1, y1 = _in_frame(ends - poses[..., :2], poses[..., 2])
+    both = torch.stack([starts, ends]) - poses[..., :2]
+    (x0, x1), (y0, y1) = _in_frame(both, poses[..., 2])
     middle_x, middle_y, half_x, half_y = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2
-    ahead, aside = 0.5 * sizes_m[..., 0], 0.5 * sizes_m[..., 1]
+    ahead, aside = (0.5 * sizes_m).unbind(-1)
+    reach_x, reach_y = half_x.abs(), half_y.abs()
     return (
-        (middle_x.abs() <= ahead + half_x.abs())
-        & (middle_y.abs() <= aside + half_y.abs())
-        & (
-            (middle_x * half_y - middle_y * half_x).abs()
-            <= ahead * half_y.abs() + aside * half_x.abs()
-        )
+        (middle_x.abs() <= ahead + reach_x)
+        & (middle_y.abs() <= aside + reach_y)
+        & ((middle_x * half_y - middle_y * half_x).abs() <= ahead * reach_y + aside * reach_x)
     )
 
 

@@ -82,28 +82,25 @@ def comfort(
         `pdm_comfort_metrics.py` of autonomousvision/navsim v1.1 and of AIR-THU/StyleDrive;
         Savitzky and Golay, 1964, doi:10.1021/ac60214a047.
     """
-    steps = motion.speed_mps.shape[-1]
-    filters = torch.as_tensor(
-        _filters(steps, step_s), dtype=motion.poses.dtype, device=motion.poses.device
+    accelerations, headings = (
+        torch.as_tensor(both, dtype=motion.poses.dtype, device=motion.poses.device)
+        for both in _filters(motion.speed_mps.shape[-1], step_s)
     )
-    smooth, jerk_filter, turn_filter, turn_change_filter = filters
-    heading = motion.poses[..., 2]
-    yaw_rate = _turning(heading, turn_filter)
     ahead = motion.acceleration_mps2
-    aside = motion.speed_mps * yaw_rate if lateral else torch.zeros_like(ahead)
-    size = torch.hypot(ahead, aside) if lateral else ahead.abs()
-    signals = torch.stack(
-        [
-            ahead @ smooth.T,
-            aside @ smooth.T,
-            size @ jerk_filter.T,
-            ahead @ jerk_filter.T,
-            _turning(heading, turn_change_filter),
-            yaw_rate,
-        ],
-        -2,
+    smooth, long_jerk = _filtered(ahead, accelerations)
+    yaw_rate, yaw_acceleration = _filtered(_relative(motion.poses[..., 2]), headings)
+    if lateral:
+        aside = motion.speed_mps * yaw_rate
+        smooth_aside, _ = _filtered(aside, accelerations)
+        _, jerk = _filtered(torch.hypot(ahead, aside), accelerations)
+    else:
+        smooth_aside = torch.zeros_like(ahead)
+        _, jerk = _filtered(ahead.abs(), accelerations)
+    signals = torch.stack([smooth, smooth_aside, jerk, long_jerk, yaw_acceleration, yaw_rate], -2)
+    bounds = torch.as_tensor(
+        _bounds(styled=styles is not None), dtype=signals.dtype, device=signals.device
     )
-    lower, upper = _bounds(styles, signals)
+    lower, upper = (bounds if styles is None else bounds[:, styles])[..., None, :, None]
     return ((signals > lower) & (signals < upper)).all(-1)
 
 
@@ -148,35 +145,37 @@ def savitzky_golay(
 
 
 @lru_cache(maxsize=8)
-def _filters(steps: int, step_s: float) -> Float[np.ndarray, "4 s s"]:
-    """Smoothing, jerk of an acceleration, first and second derivative of a heading."""
+def _filters(
+    steps: int, step_s: float
+) -> tuple[Float[np.ndarray, "steps both"], Float[np.ndarray, "steps both"]]:
+    """Smoothing and jerk of accelerations, yaw rate and its change of headings; transposed."""
     smoothing = savitzky_golay(steps, min(_SMOOTHING_STEPS, steps), 2, 0)
     turning = min(_TURNING_STEPS, steps)
-    return np.stack(
-        [
-            savitzky_golay(steps, steps, 2, 0),
-            savitzky_golay(steps, steps, 2, 1) @ smoothing / step_s,
-            savitzky_golay(steps, turning, 2, 1) / step_s,
-            savitzky_golay(steps, turning, 3, 2) / step_s**2,
-        ]
-    )
+    smooth = savitzky_golay(steps, steps, 2, 0)
+    jerk = savitzky_golay(steps, steps, 2, 1) @ smoothing / step_s
+    yaw_rate = savitzky_golay(steps, turning, 2, 1) / step_s
+    yaw_acceleration = savitzky_golay(steps, turning, 3, 2) / step_s**2
+    return np.concatenate([smooth, jerk]).T, np.concatenate([yaw_rate, yaw_acceleration]).T
 
 
-def _turning(heading: Tensor, turn_filter: Tensor) -> Tensor:
-    """A derivative of headings that may jump by full turns; relative, for the sake of rounding."""
+def _filtered(signal: Tensor, both: Tensor) -> tuple[Tensor, ...]:
+    """A signal through two filters that stand side by side."""
+    return (signal @ both).chunk(2, -1)
+
+
+def _relative(heading: Tensor) -> Tensor:
+    """Headings less the first, for the sake of rounding, without jumps by full turns."""
     change = heading.diff(dim=-1)
     change = change - 2 * torch.pi * torch.round(change / (2 * torch.pi))
-    relative = torch.nn.functional.pad(change.cumsum(-1), (1, 0))
-    return relative @ turn_filter.T
+    return torch.nn.functional.pad(change.cumsum(-1), (1, 0))
 
 
-def _bounds(styles: Tensor | None, signals: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower and upper bounds, broadcast against [batch, candidate, check, step]."""
-    rows = (NUPLAN_BOUNDS,) if styles is None else STYLE_BOUNDS
-    table = torch.tensor([astuple(row) for row in rows], dtype=signals.dtype, device=signals.device)
-    jerk, aside, ahead, braking, turn_change, long_jerk, turn = table.unbind(-1)
-    upper = torch.stack([ahead, aside, jerk, long_jerk, turn_change, turn], -1)
-    lower = torch.stack([-braking, -aside, -jerk, -long_jerk, -turn_change, -turn], -1)
-    if styles is None:
-        return lower[:, None, :, None], upper[:, None, :, None]
-    return lower[styles][:, None, :, None], upper[styles][:, None, :, None]
+@lru_cache(maxsize=2)
+def _bounds(*, styled: bool) -> Float[np.ndarray, "2 row 6"]:
+    """Lower and upper bounds in the order of the checks, for nuPlan or for every style."""
+    rows = STYLE_BOUNDS if styled else (NUPLAN_BOUNDS,)
+    table = np.array([astuple(row) for row in rows])
+    jerk, aside, ahead, braking, turn_change, long_jerk, turn = table.T
+    upper = np.stack([ahead, aside, jerk, long_jerk, turn_change, turn], -1)
+    lower = -np.stack([braking, aside, jerk, long_jerk, turn_change, turn], -1)
+    return np.stack([lower, upper])

@@ -122,27 +122,31 @@ class DrivableArea:
         """
         if not points_m.numel():
             return torch.zeros(points_m.shape[:-1], dtype=torch.bool, device=points_m.device)
-        flat = points_m.reshape(len(points_m), -1, 2).to(self.origins_m.dtype)
-        cells, known = self._cells(flat, map_index)
-        winding = torch.where(known, self.windings[cells], 0).reshape(-1)
-        cells = cells.reshape(-1)
-        starts, counts = self.first_edge[cells], self.first_edge.diff()[cells]
-        chosen = ((counts > 0) & known.reshape(-1)).nonzero().squeeze(1)
+        points = points_m.reshape(len(points_m), -1, 2).to(self.origins_m.dtype)
+        cells, known = self._cells(points, map_index)
+        once = known.to(torch.int64)
+        winding = self.windings.index_select(0, cells) * once
+        starts = self.first_edge.index_select(0, cells)
+        counts = (self.first_edge.index_select(0, cells + 1) - starts) * once
+        chosen = counts.nonzero().squeeze(1)
         if len(chosen):
-            offsets = (flat.reshape(-1, 2)[chosen] - self.anchors_m[cells[chosen]]).to(
-                self.edges_m.dtype
-            )
+            anchors = self.anchors_m.index_select(0, cells[chosen])
+            offsets = (points.reshape(-1, 2)[chosen] - anchors).to(self.edges_m.dtype)
             changes = self._crossings(offsets, starts[chosen], counts[chosen])
             winding = winding.index_add(0, chosen, changes)
         return (winding != 0).reshape(points_m.shape[:-1])
 
-    def _cells(self, points: Tensor, map_index: Tensor) -> tuple[Tensor, Tensor]:
-        """The cell of every point, and whether it lies on the grid at all."""
+    def _cells(
+        self, points: Float[Tensor, "batch place 2"], map_index: Tensor
+    ) -> tuple[Int[Tensor, " point"], Bool[Tensor, " point"]]:
+        """The cell of every point, one sample after the other, and whether it is on the grid."""
         place = (points - self.origins_m[map_index][:, None]) / self.cell_m
-        rows, columns = self.rows[map_index][:, None], self.columns[map_index][:, None]
-        known = (place >= 0).all(-1) & (place[..., 0] < columns) & (place[..., 1] < rows)
-        whole = torch.where(known[..., None], place, 0).to(torch.int64)
-        return self.first_cell[map_index][:, None] + whole[..., 1] * columns + whole[..., 0], known
+        column, row = place.floor().unbind(-1)
+        columns = self.columns[map_index][:, None].to(place.dtype)
+        rows = self.rows[map_index][:, None].to(place.dtype)
+        known = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        cells = self.first_cell[map_index][:, None] + row * columns + column
+        return torch.where(known, cells, 0).to(torch.int64).reshape(-1), known.reshape(-1)
 
     def _crossings(self, points: Tensor, starts: Tensor, counts: Tensor) -> Tensor:
         """How the winding number changes from a cell's anchor to points relative to it."""

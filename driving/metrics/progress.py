@@ -29,18 +29,17 @@ def place_on_route(
     """
     if route_points.shape[1] < 2:
         return points_m.new_zeros(points_m.shape[:2])
-    start, direction = route_points[:, :-1], route_points.diff(dim=1)
-    known = route_mask[:, 1:]
-    squared = torch.where(known, (direction * direction).sum(-1), 0)
+    known = route_mask[:, None, 1:]
+    start_x, start_y = route_points[:, None, :-1].unbind(-1)
+    along_x, along_y = route_points.diff(dim=1)[:, None].unbind(-1)
+    squared = torch.where(known, along_x * along_x + along_y * along_y, 0)
     lengths = squared.sqrt()
-    offset = points_m[:, :, None] - start[:, None]
-    share = (offset * direction[:, None]).sum(-1) / squared.clamp_min(1e-12)[:, None]
-    share = share.clamp(0, 1)
-    away = (offset - share[..., None] * direction[:, None]).square().sum(-1)
-    nearest = torch.where(known[:, None], away, torch.inf).argmin(-1, keepdim=True)
-    before = (lengths.cumsum(-1) - lengths)[:, None].expand(-1, points_m.shape[1], -1)
-    along = (share * lengths[:, None]).gather(-1, nearest) + before.gather(-1, nearest)
-    return along.squeeze(-1)
+    x, y = points_m[:, :, 0:1] - start_x, points_m[:, :, 1:2] - start_y
+    share = ((x * along_x + y * along_y) / squared.clamp_min(1e-12)).clamp(0, 1)
+    away = (x - share * along_x).square() + (y - share * along_y).square()
+    nearest = torch.where(known, away, torch.inf).argmin(-1, keepdim=True)
+    along = share * lengths + (lengths.cumsum(-1) - lengths)
+    return along.gather(-1, nearest).squeeze(-1)
 
 
 def progress_along_route(motion: Motion, world: World) -> Float[Tensor, "batch candidate"]:

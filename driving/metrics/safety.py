@@ -130,18 +130,22 @@ def safety(
     contacts = find_contacts(
         motion, travel, world.ego_size_m, others, rules.offsets, step_s=world.step_s
     )
-    group = (contacts.batch * motion.speed_mps.shape[1] + contacts.candidate) * others.mask.shape[
-        1
-    ] + contacts.agent
+    no_collision = torch.ones_like(motion.speed_mps[..., 0])
+    first_hit = torch.full_like(no_collision, _NO_HIT, dtype=torch.int64)
+    if not len(contacts.ride):
+        return Safety(no_collision, first_hit)
+    now = (contacts.offset == 0).nonzero().squeeze(1)
+    how = (rules, intersections)
+    at_fault, counts = _judged(contacts, now, motion, world, others, off_road, how)
+    rolls = (motion.speed_mps.abs() >= _STANDING_MPS).reshape(-1)
+    seen = rolls.index_select(0, contacts.ride * steps + contacts.step)
     if rules.ignore_initial:
-        at_start = (contacts.step == 0) & (contacts.offset == 0)
-        kept = (~torch.isin(group, group[at_start])).nonzero().squeeze(1)
-        contacts, group = contacts.chosen(kept), group[kept]
-    at_fault, counts = _judged(contacts, motion, world, others, off_road, (rules, intersections))
-    shape = motion.speed_mps.shape[:2]
+        later = ~_touched_initially(contacts, first_hit.numel() * others.mask.shape[1])
+        at_fault, seen = at_fault & later[now], seen & later
+    harm = _harm(contacts, now, at_fault, others.kinds).to(no_collision.dtype)
+    hits = _hits(contacts, counts, seen)
     return Safety(
-        _no_collision(contacts, group, at_fault, others.kinds, motion.speed_mps.new_ones(shape)),
-        _first_hit(contacts, group, counts, motion),
+        _least(no_collision, contacts.ride[now], harm), _least(first_hit, contacts.ride, hits)
     )
 
 
@@ -156,7 +160,7 @@ def driving_direction(
         step_s: Seconds from one step to the next.
     """
     moved = torch.linalg.vector_norm(motion.poses[..., :2].diff(dim=2), dim=-1)
-    wrong = torch.nn.functional.pad(moved, (1, 0)) * against
+    wrong = torch.nn.functional.pad(moved, (1, 0)) * against.to(moved.dtype)
     window = round(_DIRECTION_WINDOW_S / step_s)
     total = torch.nn.functional.pad(wrong.cumsum(-1), (window + 1, 0))
     most = (total[..., window + 1 :] - total[..., : -window - 1]).amax(-1)
@@ -166,94 +170,120 @@ def driving_direction(
 
 def _judged(
     contacts: Contacts,
+    now: Int[Tensor, " now"],
     motion: Motion,
     world: World,
     others: Others,
-    off_road: Tensor,
+    off_road: Bool[Tensor, "batch candidate step"],
     how: tuple[CollisionRules, DrivableArea | None],
-) -> tuple[Bool[Tensor, " contact"], Bool[Tensor, " contact"]]:
-    """Whether contacts would be at fault, and whether they count as a projected collision."""
+) -> tuple[Bool[Tensor, " now"], Bool[Tensor, " contact"]]:
+    """Whether contacts at offset 0 would be at fault, and which count as projected collisions."""
     rules, intersections = how
-    batch, candidate, step = contacts.batch, contacts.candidate, contacts.step
-    ego = motion.poses[batch, candidate, step]
-    then = step + contacts.offset
-    other = others.poses[batch, contacts.agent, then]
-    size, other_size = world.ego_size_m[batch], others.sizes_m[batch, contacts.agent]
-    direction = torch.stack([ego[:, 2].cos(), ego[:, 2].sin()], -1)
-    rear_axle = ego[:, :2] - direction * (REAR_AXLE_SHARE * size[:, :1])
-    offset = other[:, :2] - rear_axle
-    along, away = (offset * direction).sum(-1), torch.linalg.vector_norm(offset, dim=-1)
-    ahead, behind = along > _AHEAD_COS * away, along < _BEHIND_COS * away
-    corners = box_corners(ego, size)
-    front = segment_meets_box(corners[:, 0], corners[:, 3], other, other_size)
-    moving = motion.speed_mps[batch, candidate, step].abs() > _EGO_STOPPED_MPS
-    stands = _stands(contacts, others, rules)
-    outside = off_road[batch, candidate, step]
+    moment = contacts.ride * motion.poses.shape[2] + contacts.step
+    then = contacts.agent * others.mask.shape[2] + contacts.step + contacts.offset
+    ego = motion.poses.reshape(-1, 3).index_select(0, moment)
+    other = others.poses.reshape(-1, 3).index_select(0, then)
+    size = world.ego_size_m.index_select(0, contacts.batch)
+    rear_axle, ahead, behind = _bearing(ego, size, other)
+    outside = off_road.reshape(-1).index_select(0, moment)
     crossing = outside
     if intersections is not None:
-        places = to_map_frame(rear_axle, world.start_poses[batch])
-        crossing = outside | intersections.contains(places, world.map_index[batch])
-    aside = (contacts.offset == 0) & moving & ~stands & ~front & ~outside
-    unsure = (~behind & (aside | (~ahead & ~crossing))).nonzero().squeeze(1)
-    ride = (batch * motion.poses.shape[1] + candidate) * motion.poses.shape[2] + step
-    distinct, number = ride[unsure].unique(return_inverse=True)
-    at = distinct // (motion.poses.shape[1] * motion.poses.shape[2])
-    straddles = on_several_lanes(motion.poses.reshape(-1, 3)[distinct], at, world)
-    straddling = torch.zeros_like(moving).index_copy(0, unsure, straddles[number])
-    at_fault = moving & (stands | (~behind & (front | outside | straddling)))
-    return at_fault, ahead | ((crossing | straddling) & ~behind)
+        places = to_map_frame(rear_axle, world.start_poses[contacts.batch])
+        crossing = outside | intersections.contains(places, world.map_index[contacts.batch])
+    moving = (motion.speed_mps.abs() > _EGO_STOPPED_MPS).reshape(-1).index_select(0, moment)
+    stands = _standing(others, rules).reshape(-1).index_select(0, then)
+    corners = box_corners(ego[now], size[now])
+    other_size = others.sizes_m.reshape(-1, 2).index_select(0, contacts.agent[now])
+    front = segment_meets_box(corners[:, 0], corners[:, 3], other[now], other_size)
+    certain, possible = (moving & stands)[now], (moving & ~stands & ~behind)[now]
+    asked = torch.zeros(off_road.numel(), dtype=torch.int32, device=ego.device)
+    asked.index_add_(0, moment, (~behind & ~ahead & ~crossing).int())
+    asked.index_add_(0, moment[now], (possible & ~front & ~outside[now]).int())
+    straddling = _straddling(asked.reshape(off_road.shape) > 0, motion, world)
+    straddles = straddling.reshape(-1).index_select(0, moment)
+    at_fault = certain | (possible & (front | (outside | straddles)[now]))
+    return at_fault, ahead | ((crossing | straddles) & ~behind)
 
 
-def _stands(contacts: Contacts, others: Others, rules: CollisionRules) -> Bool[Tensor, " contact"]:
-    """Whether the road users of contacts stand; objects always do."""
-    kinds = others.kinds[contacts.batch, contacts.agent]
-    if rules.first_velocity:
-        when = others.mask.to(torch.uint8).argmax(-1)[contacts.batch, contacts.agent]
-    else:
-        when = contacts.step + contacts.offset
-    velocity = others.velocities_mps[contacts.batch, contacts.agent, when]
-    return ~_is_road_user(kinds) | (
-        torch.linalg.vector_norm(velocity, dim=-1) <= _TRACK_STOPPED_MPS
+def _straddling(
+    asked: Bool[Tensor, "batch candidate step"], motion: Motion, world: World
+) -> Bool[Tensor, "batch candidate step"]:
+    """Where the ego is on several lanes, looked at only where asked."""
+    batch, candidate, step = asked.nonzero().unbind(1)
+    straddles = torch.zeros_like(asked)
+    straddles[batch, candidate, step] = on_several_lanes(
+        motion.poses[batch, candidate, step], batch, world
     )
+    return straddles
+
+
+def _bearing(
+    ego: Float[Tensor, "contact 3"],
+    size_m: Float[Tensor, "contact 2"],
+    other: Float[Tensor, "contact 3"],
+) -> tuple[Float[Tensor, "contact 2"], Bool[Tensor, " contact"], Bool[Tensor, " contact"]]:
+    """The rear axles of egos, and whether others are ahead of or behind them."""
+    x, y, heading = ego.unbind(-1)
+    cos, sin = heading.cos(), heading.sin()
+    behind_m = REAR_AXLE_SHARE * size_m[:, 0]
+    axle_x, axle_y = x - cos * behind_m, y - sin * behind_m
+    offset_x, offset_y = other[:, 0] - axle_x, other[:, 1] - axle_y
+    along = offset_x * cos + offset_y * sin
+    away = (offset_x * offset_x + offset_y * offset_y).sqrt()
+    rear_axle = torch.stack([axle_x, axle_y], -1)
+    return rear_axle, along > _AHEAD_COS * away, along < _BEHIND_COS * away
+
+
+def _standing(others: Others, rules: CollisionRules) -> Bool[Tensor, "batch agent step"]:
+    """Who stands when; objects always do."""
+    slow = torch.linalg.vector_norm(others.velocities_mps, dim=-1) <= _TRACK_STOPPED_MPS
+    if rules.first_velocity:
+        first = others.mask.to(torch.uint8).argmax(-1, keepdim=True)
+        slow = slow.gather(-1, first).expand_as(slow)
+    return slow | ~_is_road_user(others.kinds)[..., None]
 
 
 def _is_road_user(kinds: Tensor) -> Tensor:
     return (kinds == AGENT_VEHICLE) | (kinds == AGENT_PEDESTRIAN) | (kinds == AGENT_CYCLIST)
 
 
-def _starts(group: Tensor) -> Bool[Tensor, " contact"]:
+def _touched_initially(contacts: Contacts, couples: int) -> Bool[Tensor, " contact"]:
+    """Contacts of a ride with whoever touches the ego at its first step."""
+    at_start = (contacts.step == 0) & (contacts.offset == 0)
+    times = torch.zeros(couples, dtype=torch.int32, device=at_start.device)
+    times.index_add_(0, contacts.couple, at_start.int())
+    return times.index_select(0, contacts.couple) > 0
+
+
+def _starts(couple: Tensor) -> Bool[Tensor, " contact"]:
     """Which contacts are the first of their ride and road user."""
-    first = torch.ones_like(group, dtype=torch.bool)
-    first[1:] = group[1:] != group[:-1]
+    first = torch.ones_like(couple, dtype=torch.bool)
+    first[1:] = couple[1:] != couple[:-1]
     return first
 
 
-def _no_collision(
-    contacts: Contacts, group: Tensor, at_fault: Tensor, kinds: Tensor, ones: Tensor
-) -> Float[Tensor, "batch candidate"]:
-    """The worst of the first contacts with each road user."""
-    now = (contacts.offset == 0).nonzero().squeeze(1)
-    decisive = now[_starts(group[now]) & at_fault[now]]
-    chosen = contacts.chosen(decisive)
-    harm = torch.where(_is_road_user(kinds[chosen.batch, chosen.agent]), 0.0, 0.5).to(ones.dtype)
-    ride = chosen.batch * ones.shape[1] + chosen.candidate
-    return ones.reshape(-1).scatter_reduce(0, ride, harm, "amin").reshape(ones.shape)
+def _harm(
+    contacts: Contacts,
+    now: Int[Tensor, " now"],
+    at_fault: Bool[Tensor, " now"],
+    kinds: Int[Tensor, "batch agent"],
+) -> Float[Tensor, " now"]:
+    """What each contact at offset 0 leaves of the score: the first with each road user decides."""
+    users = _is_road_user(kinds).reshape(-1).index_select(0, contacts.agent[now])
+    decisive = at_fault & _starts(contacts.couple[now])
+    return torch.where(decisive, torch.where(users, 0.0, 0.5), 1.0)
 
 
-def _first_hit(
-    contacts: Contacts, group: Tensor, counts: Tensor, motion: Motion
-) -> Int[Tensor, "batch candidate"]:
-    """The least offset of contacts that count, until one with the same road user does not."""
-    shape = motion.speed_mps.shape[:2]
-    speed = motion.speed_mps[contacts.batch, contacts.candidate, contacts.step].abs()
-    moving = (speed >= _STANDING_MPS).nonzero().squeeze(1)
-    contacts, group, counts = contacts.chosen(moving), group[moving], counts[moving]
-    dropped = (~counts).long()
+def _hits(
+    contacts: Contacts, counts: Bool[Tensor, " contact"], seen: Bool[Tensor, " contact"]
+) -> Int[Tensor, " contact"]:
+    """Offsets of contacts that count, until a seen one with the same road user does not."""
+    dropped = (seen & ~counts).long()
     so_far = dropped.cumsum(0)
-    before = torch.where(_starts(group), so_far - dropped, 0)
-    if len(before):
-        before = before.cummax(0).values
-    valid = (counts & (so_far == before)).nonzero().squeeze(1)
-    ride = (contacts.batch * shape[1] + contacts.candidate)[valid]
-    none = torch.full((shape[0] * shape[1],), _NO_HIT, device=group.device)
-    return none.scatter_reduce(0, ride, contacts.offset[valid], "amin").reshape(shape)
+    before = torch.where(_starts(contacts.couple), so_far - dropped, 0).cummax(0).values
+    return torch.where(seen & counts & (so_far == before), contacts.offset, _NO_HIT)
+
+
+def _least(start: Tensor, ride: Int[Tensor, " contact"], values: Tensor) -> Tensor:
+    """The least value of every ride, at most where it starts."""
+    return start.reshape(-1).scatter_reduce(0, ride, values, "amin").reshape(start.shape)

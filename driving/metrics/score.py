@@ -1,6 +1,6 @@
 """Scores of rides: NAVSIM's PDM score and StyleDrive's variant of it, with all their parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -28,7 +28,7 @@ PROGRESS_WEIGHT, COLLISION_TIME_WEIGHT, COMFORT_WEIGHT = 5.0, 5.0, 2.0
 
 @dataclass(frozen=True)
 class Scores:
-    """A score and its parts, every one of them also where the product is 0.
+    """A score and its parts, every one of them also where the product is 0; without gradients.
 
     Attributes:
         score: no_collision x drivable_area x (5 progress + 5 time_to_collision + 2 comfort) / 12.
@@ -54,6 +54,10 @@ class Scores:
     first_hit_s: Float[Tensor, "batch candidate"]
     comfort_checks: Bool[Tensor, "batch candidate 6"]
 
+    def cloned(self) -> "Scores":
+        """The same in new tensors: ordinary ones where these were made in inference mode."""
+        return Scores(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
+
 
 def pdm_score(
     world: World,
@@ -78,18 +82,20 @@ def pdm_score(
     Source:
         Dauner and others, 2024, arXiv 2406.15349, and autonomousvision/navsim v1.1.
     """
-    parts = _parts(world, motions, area, rules)
-    gate = parts.safety.no_collision * parts.drivable_area
-    best = reference_progress_m
-    if best is None:
-        best = (parts.progress_m * gate).amax(1)
-    return _scores(
-        parts,
-        ego_progress(parts.progress_m, gate, best),
-        parts.safety.time_to_collision(rules),
-        comfort(motions, world.step_s),
-        world.step_s,
-    )
+    with torch.inference_mode():  # some hundred operations on little: a seventh of their time
+        parts = _parts(world, motions, area, rules)
+        gate = parts.safety.no_collision * parts.drivable_area
+        best = reference_progress_m
+        if best is None:
+            best = (parts.progress_m * gate).amax(1)
+        scores = _scores(
+            parts,
+            ego_progress(parts.progress_m, gate, best),
+            parts.safety.time_to_collision(rules),
+            comfort(motions, world.step_s),
+            world.step_s,
+        )
+    return scores.cloned()
 
 
 def style_pdm_score(
@@ -123,20 +129,22 @@ def style_pdm_score(
         AIR-THU/StyleDrive, `pdm_scorer.py`; Hao and others, 2025, arXiv 2506.23982.
     """
     rules = RELEASED_RULES if version == "released" else FINE_RULES
-    parts = _parts(world, motions, area, rules)
     human_ride = Motion(
         human.poses[:, None], human.speed_mps[:, None], human.acceleration_mps2[:, None],
         human.steering_rad[:, None], human.steering_rate_radps[:, None],
     )  # fmt: skip
-    human_progress_m = progress_along_route(human_ride, world)[:, 0]
-    best = human_progress_m if reference_progress_m is None else reference_progress_m
-    return _scores(
-        parts,
-        style_ego_progress(parts.progress_m, human_progress_m, best),
-        parts.safety.time_to_collision(rules, styles),
-        comfort(motions, world.step_s, styles=styles, lateral=version == "fine"),
-        world.step_s,
-    )
+    with torch.inference_mode():
+        parts = _parts(world, motions, area, rules)
+        human_progress_m = progress_along_route(human_ride, world)[:, 0]
+        best = human_progress_m if reference_progress_m is None else reference_progress_m
+        scores = _scores(
+            parts,
+            style_ego_progress(parts.progress_m, human_progress_m, best),
+            parts.safety.time_to_collision(rules, styles),
+            comfort(motions, world.step_s, styles=styles, lateral=version == "fine"),
+            world.step_s,
+        )
+    return scores.cloned()
 
 
 @dataclass(frozen=True)

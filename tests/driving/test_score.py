@@ -206,3 +206,21 @@ def test_an_empty_world_is_a_safe_one() -> None:
     assert scores.score.item() == 1.0
     assert scores.first_hit_s.item() == torch.inf
     assert scores.progress_m.item() == pytest.approx(40)
+
+
+def test_scores_are_ordinary_tensors_without_gradients() -> None:
+    """They may be weighed in a loss that is differentiated, though made in inference mode."""
+    world, rides, maps, styles, _ = case(4)
+    poses = rides.poses.clone().requires_grad_()
+    area = DrivableArea.from_polygons(maps)
+    for scores in (
+        pdm_score(world, dataclasses.replace(rides, poses=poses), area),
+        style_pdm_score(world, rides, area, torch.from_numpy(styles), only(rides, 0)),
+    ):
+        for field in fields(scores):
+            value = getattr(scores, field.name)
+            assert not value.is_inference()
+            assert not value.requires_grad
+        weight = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+        (weight.exp() * scores.score).sum().backward()
+        assert weight.grad is not None

@@ -23,8 +23,8 @@ from driving.evaluation.judge import (
     tracked,
     yardstick,
 )
+from driving.evaluation.passenger import course, start_facts
 from driving.evaluation.planners import NamedPlanner
-from driving.evaluation.start_facts import start_facts
 from driving.evaluation.tables import CLOSED_LOOP, DISPLACEMENTS, OPEN_LOOP
 from driving.metrics.drivable_area import DrivableArea
 from driving.planner.pdm import Pdm
@@ -208,6 +208,7 @@ class _Drive:
                 key
                 | (missing | values)
                 | dict(began)
+                | course(driven, ride)
                 | {
                     "start_speed_mps": pl.Series(ride.speed_mps[:, 0].numpy().astype(np.float32)),
                     "style_values": pl.Series(style.values.tolist(), dtype=pl.List(pl.Float32)),

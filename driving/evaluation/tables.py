@@ -49,6 +49,12 @@ START: tuple[tuple[str, str], ...] = (
 )
 """The scene a ride began in, as a passenger would see it; the same under every condition."""
 
+COURSE: tuple[tuple[str, str], ...] = (
+    ("driven_m", "metres driven after 1, 2, ... s of the ride"),
+    ("gap_m", "free distance to the one ahead after 0, 1, ... s; nan where nobody is"),
+    ("leader_mps", "that one's speed, likewise"),
+)
+
 RESULTS = TableSchema(
     "results",
     "what one planner did in one sample under one condition, and its worth",
@@ -61,6 +67,7 @@ RESULTS = TableSchema(
         *(Column(name, _float32, meaning) for name, meaning in SCORES),
         Column("start_speed_mps", _float32, "the ego's speed at the beginning"),
         *(Column(name, _float32, meaning, nullable=True) for name, meaning in START),
+        *(Column(name, pl.List(pl.Float32()), meaning) for name, meaning in COURSE),
         Column(
             "start_light", _text, "what it shows: green, yellow or red; unknown where there is none"
         ),

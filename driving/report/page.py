@@ -6,6 +6,7 @@ from typing import Any
 
 from data_prep.scenes.style_dimensions import STYLE_LABELS
 from driving.evaluation.conditions import MEANINGS, is_oracle
+from driving.evaluation.drive import SCORED_S
 from driving.evaluation.tables import CLOSED_LOOP, OPEN_LOOP
 from driving.report.pictures import scene_pictures, speed_curves
 from driving.report.style_section import style_section
@@ -23,7 +24,7 @@ SECTIONS = (
     ("data", "Data"),
     ("run", "Run card"),
 )
-OPEN_COLUMNS = (
+COLUMNS = (
     ("ade_4s_m", "ADE 4 s", 2),
     ("fde_4s_m", "FDE 4 s", 2),
     ("pdms", "PDMS", 3),
@@ -35,6 +36,11 @@ OPEN_COLUMNS = (
     ("comfort", "comfort", 3),
     ("progress", "progress", 3),
 )
+WHOLE_RIDE = (
+    ("no_collision_ride", "no collision, whole ride", 3),
+    ("drivable_area_ride", "on the road, whole ride", 3),
+)
+"""More columns, of closed loops that last longer than the four seconds scores are defined on."""
 STYLE_COLOURS = {"conservative": 2, "normal": 0, "aggressive": 1}
 
 
@@ -93,7 +99,7 @@ def _top(metrics: Numbers) -> Markup:
         element(
             "p",
             f"{data['samples']:,} samples of {data['recordings']} recordings "
-            f"({', '.join(data['sources'])}), split {data['split']}",
+            f"({', '.join(data['sources'])}), split {data['split']}{_left_out(data)}",
             class_="facts",
         ),
         *notices,
@@ -102,21 +108,36 @@ def _top(metrics: Numbers) -> Markup:
     )
 
 
+def _left_out(data: Numbers) -> str:
+    if not data["left_out"]:
+        return ""
+    return f"; {data['left_out']:,} left out whose log ends before {data['ride_s']:g} s"
+
+
 def _results(metrics: Numbers, colours: Mapping[str, int], loop: str) -> Markup:
     cells = [cell for cell in metrics["cells"] if cell["loop"] == loop]
     cells.sort(key=lambda cell: is_oracle(cell["condition"]))
     name, title = ("results", "Results") if loop == OPEN_LOOP else ("closed", "Closed loop")
+    ride_s = metrics["data"]["ride_s"]
+    longer = loop == CLOSED_LOOP and ride_s > SCORED_S
+    closed = (
+        f"Planned anew every half second for {ride_s:g} seconds; the others repeat the log or "
+        "react, as the run card says."
+    )
+    if longer:
+        closed += " Scores are those of the first four seconds, but for the last two columns."
     said = (
         "One plan for four seconds, driven by tracker and bicycle. Conditions that look at what "
         "is to be planned, or at a simulator's secrets, stand apart: they are bounds."
         if loop == OPEN_LOOP
-        else "Planned anew every half second for four seconds; the others repeat the log or react, "
-        "as the run card says."
+        else closed
     )
     if not cells:
         return element("section", element("h2", title), element("p", "Not asked."), id=name)
     columns = [
-        column for column in OPEN_COLUMNS if any(column[0] in cell["metrics"] for cell in cells)
+        column
+        for column in (*COLUMNS, *(WHOLE_RIDE if longer else ()))
+        if any(column[0] in cell["metrics"] for cell in cells)
     ]
     return element(
         "section",

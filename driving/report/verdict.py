@@ -73,7 +73,7 @@ def _style(metrics: Numbers, planner: str) -> str:
 
 def _safety(rows: Sequence[Numbers]) -> list[str]:
     """Planners that are less safe when they drive aggressively."""
-    gates = ("no_collision", "drivable_area")
+    gates = ("no_collision_ride", "drivable_area_ride")
     worse = [
         f"{row['planner']} ({row['metric'].replace('_', ' ')} {number(row['value'], 3)})"
         for row in rows

@@ -22,13 +22,15 @@ from driving.report.numbers import (
     DrivenRun,
     cells,
     comparisons,
+)
+from driving.report.page import page
+from driving.report.responses import responses
+from driving.report.style_numbers import (
     distances_to_logs,
     monotonicity,
     recovery,
-    responses,
     safety_of_styles,
 )
-from driving.report.page import page
 from driving.report.verdict import verdict
 from driving.style.measures import MEASURE_NAMES
 from driving.style.tables import SAMPLES, STYLES
@@ -129,9 +131,7 @@ def report_numbers(
         "safety": safety_of_styles(runs, drawing),
         "responses": responses(runs),
         "distances_to_logs": distances_to_logs(runs, *log_styles(tables[1], samples, split)),
-        "data": data_facts(
-            runs[0], tables, samples, str(opened[0].manifest.configuration["split"])
-        ),
+        "data": data_facts(runs[0], tables, samples, split) | ride_facts(opened[0]),
         "examples": examples(runs, opened, samples),
         "runs": [_run_card(run, a) for run, a in zip(runs, opened, strict=True)],
         "settings": {
@@ -190,6 +190,12 @@ def data_facts(
     }
 
 
+def ride_facts(rollouts: Artifact) -> dict[str, Any]:
+    """How long closed-loop rides last, and how many samples were left out for it."""
+    manifest = rollouts.manifest
+    return {"ride_s": manifest.configuration["ride_s"], "left_out": manifest.notes["left_out"]}
+
+
 def examples(
     runs: Sequence[DrivenRun], opened: Sequence[Artifact], samples: pl.DataFrame
 ) -> list[dict[str, Any]]:
@@ -223,6 +229,7 @@ def _run(artifact: Artifact, samples: pl.DataFrame) -> DrivenRun:
         results=results,
         notes=notes,
         reads_style=bool(notes["reads_style"]),
+        rules=str(artifact.manifest.configuration["rules"] or ""),
     )
 
 
@@ -251,8 +258,9 @@ def _check(opened: Sequence[Artifact]) -> None:
     ]
     for artifact, found in zip(opened, samples, strict=True):
         same = artifact.manifest.inputs["styles"] == opened[0].manifest.inputs["styles"]
+        same &= ride_facts(artifact) == ride_facts(opened[0])
         if not same or not np.array_equal(found, samples[0]):
             raise ArtifactMismatch(
                 f"{artifact.folder} drove other samples than {opened[0].folder}; simulate both on "
-                "the same styles, split and number of samples."
+                "the same styles, split, number of samples and --ride-s."
             )

@@ -9,18 +9,16 @@ import pytest
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.evaluation.conditions import sweep_names
 from driving.evaluation.tables import CLOSED_LOOP, OPEN_LOOP, RESULTS
-from driving.report.numbers import (
-    Drawing,
-    DrivenRun,
-    cells,
-    comparisons,
+from driving.report.numbers import Drawing, DrivenRun, cells, comparisons
+from driving.report.pictures import scene_pictures, speed_curves
+from driving.report.recognition import ride_features
+from driving.report.responses import responses
+from driving.report.style_numbers import (
     monotonicity,
     nearest_of_others,
     recovery,
-    responses,
     safety_of_styles,
 )
-from driving.report.pictures import scene_pictures, speed_curves
 from driving.report.verdict import verdict
 from driving.style.measures import MEASURE_NAMES
 
@@ -44,10 +42,15 @@ def rows(loop: str, condition: str, **given: float | list[float]) -> pl.DataFram
             "style_values": [[float(style)] * 8] * SAMPLES,  # type: ignore[arg-type]
             "style_mask": [[True] * 4 + [False] * 4] * SAMPLES,
             "driven_label": ["normal"] * SAMPLES,
+            "start_light": ["unknown"] * SAMPLES,
+            "driven_m": [given.get("driven_m", [1.0, 2.0, 3.0, 4.0])] * SAMPLES,
+            "gap_m": [given.get("gap_m", [float("nan")] * 5)] * SAMPLES,
+            "leader_mps": [[float("nan")] * 5] * SAMPLES,
             "recording": np.arange(SAMPLES) // 3,
             "label": ["normal"] * SAMPLES,
         }
     )
+    columns = {name: value for name, value in columns.items() if name not in frame.columns}
     values = [
         pl.Series(name, value if isinstance(value, list) else [value] * SAMPLES, pl.Float64)
         for name, value in columns.items()
@@ -55,8 +58,10 @@ def rows(loop: str, condition: str, **given: float | list[float]) -> pl.DataFram
     return frame.with_columns(values)
 
 
-def a_run(*parts: pl.DataFrame, reads_style: bool = True, name: str = "ours") -> DrivenRun:
-    return DrivenRun(name, pl.concat(parts), {}, reads_style)
+def a_run(
+    *parts: pl.DataFrame, reads_style: bool = True, name: str = "ours", rules: str = ""
+) -> DrivenRun:
+    return DrivenRun(name, pl.concat(parts), {}, reads_style, rules)
 
 
 def three(loop: str, **by_preset: list[float]) -> list[pl.DataFrame]:
@@ -128,10 +133,10 @@ def test_a_ride_is_never_judged_by_its_own_recording() -> None:
 
 
 def test_safety_is_aggressive_minus_normal() -> None:
-    driven = three(CLOSED_LOOP, no_collision=[1.0, 1.0, 0.9])
+    driven = three(CLOSED_LOOP, no_collision_ride=[1.0, 1.0, 0.9], no_collision=[1.0, 1.0, 1.0])
     found = {row["metric"]: row["value"] for row in safety_of_styles([a_run(*driven)], DRAWING)}
-    assert found["no_collision"] == pytest.approx(-0.1)
-    assert found["drivable_area"] == 0.0
+    assert found["no_collision_ride"] == pytest.approx(-0.1)  # of the whole ride
+    assert found["drivable_area_ride"] == 0.0
 
 
 def test_comparisons_are_paired_and_only_of_who_reads_styles() -> None:
@@ -155,6 +160,50 @@ def test_responses_are_what_moved_from_one_end_to_the_other() -> None:
     assert responses([a_run(*parts[:-1])]) == []
 
 
+def test_responses_stand_beside_the_teacher_s_with_side_effects_and_raw_measures() -> None:
+    names = sweep_names()
+    teacher = [rows(CLOSED_LOOP, name, style=0.4 if "+" in name else -0.4) for name in names]
+    ours = [rows(CLOSED_LOOP, name, style=0.1 if "+" in name else 0.0) for name in names]
+    for place, speed in ((0, 5.0), (1, 8.0)):  # speed-1, speed+1: the others move the other way
+        style = [[0.1 + 0.2 * place, 0.3 - 0.4 * place, 0.0, 0.1 * place] + [0.0] * 4] * SAMPLES
+        column = pl.Series("style_values", style, pl.List(pl.Float64))
+        ours[place] = rows(CLOSED_LOOP, names[place], mean_speed_mps=speed).with_columns(column)
+    found = {each["planner"]: each for each in responses(
+        [a_run(*ours), a_run(*teacher, name="idm", rules="idm")]
+    )}  # fmt: skip
+    row = found["ours"]["rows"][0]
+    assert row["dimension"] == "speed"
+    assert row["own"] == pytest.approx(0.2)
+    assert row["teacher"] == pytest.approx(0.8)
+    assert (row["side_effect"], row["side_effect_moved"]) == ("time_gap", pytest.approx(-0.4))
+    assert row["side_effect_ratio"] == pytest.approx((0.4 + 0.0 + 0.1) / 3 / 0.2)
+    assert row["samples"] == SAMPLES
+    assert row["measures"]["mean_speed_mps"] == pytest.approx(3.0)
+    assert row["measures"]["time_gap_s"] is None  # never measured
+    masked = found["ours"]["rows"][5]
+    assert (masked["own"], masked["samples"], masked["side_effect_ratio"]) == (None, 0, None)
+    assert responses([a_run(*ours)])[0]["rows"][0]["teacher"] is None
+
+
+def test_rides_that_are_the_same_to_a_metre_are_counted() -> None:
+    apart = [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.5, 4.0], [1.0, 2.0, 4.1, 4.0]]
+    (same,) = recovery([a_run(*three(CLOSED_LOOP, mean_speed_mps=[5, 6, 7]))])
+    (other,) = recovery([a_run(*three(CLOSED_LOOP, driven_m=apart))])
+    assert same["alike"] == 1.0
+    assert other["alike"] == 0.0  # 1.1 m apart after three seconds
+
+
+def test_a_passenger_notices_time_gaps_while_following_and_the_gap_in_a_queue() -> None:
+    # 4 m/s, 4 m/s, then slowing to a stand behind somebody
+    ride = rows(CLOSED_LOOP, "none", driven_m=[4.0, 8.0, 9.0, 9.2], gap_m=[9.0, 8.0, 6.0, 3.0, 2.5])
+    speed_2s, speed_4s, gap_2s, gap_4s, time_gap_2s, time_gap_4s, *_ = ride_features(ride)[0, -11:]
+    assert (speed_2s, speed_4s) == pytest.approx((4.0, 0.2))
+    assert (gap_2s, gap_4s) == (6.0, 2.5)
+    assert (time_gap_2s, time_gap_4s) == pytest.approx((1.5, 1.25))  # no speed below 2 m/s counts
+    usual, closest, queues = ride_features(ride)[0, -3:]
+    assert (usual, closest, queues) == pytest.approx(((2.0 + 1.5) / 2, 1.5, 2.5))
+
+
 def _metrics(tau: float, f1: float, drivable: float) -> dict:
     taus = [
         {"planner": "ours", "loop": "closed", "measure": name, "tau": {"value": tau}}
@@ -173,7 +222,7 @@ def _metrics(tau: float, f1: float, drivable: float) -> dict:
             }
         ],
         "safety": [
-            {"planner": "ours", "loop": "closed", "metric": "drivable_area", "value": drivable}
+            {"planner": "ours", "loop": "closed", "metric": "drivable_area_ride", "value": drivable}
         ],
     }
 

@@ -176,6 +176,9 @@ def test_a_report_refuses_what_cannot_be_compared(
     ("options", "said"),
     [
         ("--rules idm --split test", "has no sample of the split test"),
+        ("--rules idm --ride-s 20", "whose log goes on for 20 s; pass a smaller --ride-s"),
+        ("--rules idm --ride-s 4.2", "--ride-s must be a multiple of 0.5 and at least 4"),
+        ("--rules idm --ride-s 3.5", "--ride-s must be a multiple of 0.5 and at least 4"),
         ("--rules idm --conditions fast", "there is no condition fast"),
         ("--rules idm --conditions own", "needs style vectors that hold own"),
         ("--rules idm --set guidance=2", "rules have no options to set"),
@@ -192,6 +195,37 @@ def test_simulate_says_what_is_wrong(
     split = "" if "--split" in options else "--split train"
     assert said in refused(f"simulate {shared} {split} {options}", capsys)
     assert not (tmp_path / "r").exists()
+
+
+def test_longer_rides_keep_the_scores_of_their_first_four_seconds(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = f"--scenes {made / 'scenes'} --styles {made / 'styles'} --split train --rules idm"
+    asked = "--conditions none --closed-conditions none normal --examples 1"
+    run(f"simulate {shared} {asked} --ride-s 6 --out {tmp_path / 'long'}")
+    assert "left out whose log ends before 6 s" in capsys.readouterr().err
+    long, short = results(tmp_path, "long"), results(made, "idm")
+    keys = ["loop", "condition", "sample_id"]
+    both = long.join(short, on=keys, suffix="_short", how="inner")
+    assert both.height == long.height > 0
+    for name in ("pdms", "sm_pdms_released", "no_collision", "progress_m", "start_gap_m"):
+        assert both[name].to_list() == pytest.approx(both[f"{name}_short"].to_list(), abs=1e-4)
+    closed, opened = (long.filter(pl.col("loop") == loop) for loop in ("closed", "open"))
+    assert closed["driven_m"].list.len().unique().to_list() == [6]
+    assert closed["gap_m"].list.len().unique().to_list() == [7]
+    assert opened["driven_m"].list.len().unique().to_list() == [4]
+    assert opened["no_collision_ride"].to_list() == opened["no_collision"].to_list()
+    assert (closed["no_collision_ride"] <= closed["no_collision"]).all()
+    artifact = read_artifact(tmp_path / "long", kind="rollouts")
+    left_out = artifact.manifest.notes["left_out"]
+    samples = read_artifact(made / "styles", kind="styles").table(SAMPLES)
+    assert left_out == samples.height - closed["sample_id"].n_unique() > 0
+    (example,) = json.loads((tmp_path / "long" / "examples.json").read_text())
+    assert len(example["drives"]["normal"]["ego"]) == 31
+    other = refused(
+        f"report --rollouts {made / 'idm'} {tmp_path / 'long'} --out {tmp_path / 'r'}", capsys
+    )
+    assert "and --ride-s" in other
 
 
 def test_examples_are_plain_and_complete(made: Path) -> None:

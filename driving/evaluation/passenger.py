@@ -1,4 +1,4 @@
-"""The scene a ride begins in, as a passenger would see it: limit, who is ahead, the next light."""
+"""What a passenger sees of a ride: the scene it begins in, and who is ahead second by second."""
 
 import numpy as np
 import polars as pl
@@ -7,9 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.scenes.raw_scene import LIGHTS
+from driving.simulation.state import Motion
 from driving.style.leader import leader
 from driving.world import LIGHT_NONE, World
 
+EVERY_STEPS = 10
+"""A look every second."""
 LIGHT_NEAR_M = 100.0
 """A light farther ahead says nothing of how one drives now."""
 
@@ -31,6 +34,26 @@ def start_facts(world: World) -> dict[str, pl.Series]:
         "start_light_m": _column(distance, light != LIGHT_NONE),
         "start_light": pl.Series([LIGHTS[state] for state in light.tolist()], dtype=pl.String),
     }
+
+
+def course(world: World, ride: Motion) -> dict[str, pl.Series]:
+    """The list columns of `driving.evaluation.tables.COURSE`, of every ride.
+
+    Args:
+        world: Whose agents are where they were while the ego drove; its ego drove the ride.
+        ride: The ride, from the present on.
+    """
+    ahead = leader(world, ride.poses, first=world.now)
+    driven = ride.poses[..., :2].diff(dim=1).norm(dim=-1).cumsum(-1)
+    return {
+        "driven_m": _lists(driven[:, EVERY_STEPS - 1 :: EVERY_STEPS]),
+        "gap_m": _lists(torch.where(ahead.mask, ahead.gap_m, torch.nan)[:, ::EVERY_STEPS]),
+        "leader_mps": _lists(torch.where(ahead.mask, ahead.speed_mps, torch.nan)[:, ::EVERY_STEPS]),
+    }
+
+
+def _lists(values: Float[Tensor, "batch second"]) -> pl.Series:
+    return pl.Series(values.tolist(), dtype=pl.List(pl.Float32))
 
 
 def _at_ego(world: World) -> tuple[Float[Tensor, " batch"], Tensor]:

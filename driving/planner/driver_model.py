@@ -32,7 +32,8 @@ class Ahead:
         desired_mps: Speed that the road and the style ask for where the driver will soon be.
         firm: 1 where a bend or a lower limit asks for it, 0 where only the driver's own wish does.
         gap_m: To the leader, bumper to bumper; `inf` without one.
-        leader_mps: The leader's speed along the path.
+        leader_mps: The leader's speed along the path; 0 of one who comes towards the ego, whom no
+            braking avoids.
         leader_braking_mps2: How hard the leader brakes.
     """
 
@@ -127,6 +128,8 @@ def next_acceleration(
 ) -> Float[Tensor, "batch candidate"]:
     """The acceleration one step later: it changes by the style's jerk, faster where it must.
 
+    The brake is also released faster as long as it is harder than comfortable.
+
     Args:
         style: Whose jerk.
         acceleration_mps2: As it is.
@@ -137,6 +140,8 @@ def next_acceleration(
     """
     urgent = ((needed_mps2 - style.braking_mps2) / URGENT_MPS2).clamp(0, 1)
     down = style.jerk_mps3 + urgent * (EMERGENCY_JERK_MPS3 - style.jerk_mps3)
+    relief = ((-acceleration_mps2 - style.braking_mps2) / URGENT_MPS2).clamp(0, 1)
+    up = style.jerk_mps3 + relief * (EMERGENCY_JERK_MPS3 - style.jerk_mps3)
     lowest = acceleration_mps2 - down * step_s
-    highest = acceleration_mps2 + style.jerk_mps3 * step_s
+    highest = acceleration_mps2 + up * step_s
     return torch.minimum(torch.maximum(wanted_mps2, lowest), highest)

@@ -163,7 +163,7 @@ def drive(road: RoadAhead, proposals: Proposals) -> Driven:
             proposals.speed_share * torch.minimum(_between(cap, here), _between(cap, place)),
             torch.maximum(_between(firm, here), _between(firm, place)),
             gap - TRACKING_SLACK_M,
-            leader_mps,
+            leader_mps.clamp_min(0),
             leader_braking,
         )
         wanted = wanted_acceleration(style, speed, ahead)

@@ -67,7 +67,7 @@ class IdmLaneChange(Planner):
             offsets,
             torch.ones_like(offsets),
             parameters,
-            settle_s=_settle_s(road, parameters, offsets, under_way),
+            settle_s=_settle_s(road, parameters, offsets),
         )
         driven = drive(road, proposals)
         gain = gains_mps2(road, parameters, driven, offsets, own)
@@ -125,14 +125,10 @@ def settle_s(
     return (style.change_s * (1 - passed)).clamp_min(SHORTEST_SETTLE_S)
 
 
-def _settle_s(
-    road: RoadAhead, style: StyleParameters, offsets_m: Tensor, under_way: Tensor
-) -> Tensor:
-    """That of a change for other lanes and one under way; the usual one within the own lane."""
+def _settle_s(road: RoadAhead, style: StyleParameters, offsets_m: Tensor) -> Tensor:
+    """That of a change until the line is crossed, then the usual one."""
     near = (offsets_m - road.left_m[:, None]).abs() < LANE_M / 2
-    usual = torch.full_like(offsets_m, SETTLE_S)
-    rest = settle_s(road, style, offsets_m)
-    return torch.where(near & ~under_way[:, None], usual, rest)
+    return torch.where(near, SETTLE_S, settle_s(road, style, offsets_m))
 
 
 def gains_mps2(

@@ -66,7 +66,8 @@ def lane_offset(
     """How far to the side the next lane runs, and whether there is one.
 
     A lane is there if points of lane centres that run the same way lie 2.2 to 5 m to that side
-    from about the ego to 2 s (at least 20 m) ahead, and somewhere in every ten metres between.
+    from about the ego to 2 s (at least 20 m) ahead, and somewhere in every ten metres between. Of a
+    lane that is asked for farther than the own one is seen, no more is asked than is seen.
 
     Args:
         lines: In coordinates of the path.
@@ -80,13 +81,19 @@ def lane_offset(
     apart = side * lines.left_m
     ahead = (lines.along_m > BEHIND_M) & (lines.along_m < road.path.along_m[-1])
     found = lines.is_lane & (apart > NEAREST_LANE_M) & (apart < FARTHEST_LANE_M) & ahead
-    needed_m = (road.speed_mps * ahead_s).clamp_min(SHORTEST_LANE_M)
+    needed_m = torch.minimum(road.speed_mps * ahead_s, _seen_m(lines)).clamp_min(SHORTEST_LANE_M)
     last = torch.where(found, lines.along_m, -torch.inf).amax(-1)
     first = torch.where(found, lines.along_m, torch.inf).amin(-1)
     there = (last > needed_m) & (first < needed_m / 2)
     there = there & _unbroken(found, lines.along_m, needed_m)
     mean = torch.where(found, lines.left_m, 0.0).sum(-1) / found.sum(-1).clamp_min(1)
     return torch.where(there, mean, 0.0), there
+
+
+def _seen_m(lines: Lines) -> Float[Tensor, " batch"]:
+    """How far ahead the own lane is among the lines."""
+    own = lines.is_lane & (lines.left_m.abs() < NEAREST_LANE_M)
+    return torch.where(own, lines.along_m, -torch.inf).amax(-1) - PIECE_M / 2
 
 
 def _unbroken(

@@ -173,7 +173,7 @@ def measure_loop(
     has_loop()  # its imports are not to be timed
     world, rides = scenes(maps, options.loop_scenes, options.candidates, options.agents)
     speeds, equal = {}, {name: [] for name in DISCRETE}
-    gaps = dict.fromkeys(CONTINUOUS, 0.0)
+    gaps: dict[str, float] = dict.fromkeys(CONTINUOUS, 0.0)
     for version in VERSIONS:
         answers: list[dict[str, np.ndarray]] = []
         spent = best_time(

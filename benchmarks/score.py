@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.score_agreement import DISCRETE, agreement
+from benchmarks.score_agreement import CONTINUOUS, DISCRETE, agreement
 from benchmarks.score_scenes import argoverse_maps, moved, rows_of, scenes, town
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import Scores, pdm_score, style_pdm_score
@@ -63,9 +62,11 @@ def main() -> None:
     found: dict[str, Any] = {"build_s": build_s, "torch": torch.__version__, "same": {}}
     loop: dict[str, float] = {}
     if options.loop_scenes:
-        loop, found["same"] = measure_loop(maps, area, options)
+        loop, found["same"], found["largest"] = measure_loop(maps, area, options)
         shares = (f"{name} {share:.1%}" for name, share in found["same"].items())
         print("same as the loop: " + ", ".join(shares))
+        gaps = (f"{name} {gap:.1e}" for name, gap in found["largest"].items())
+        print("apart from the loop by at most: " + ", ".join(gaps))
     print(HEADER)
     rows = []
     for device in options.devices:
@@ -110,10 +111,19 @@ def chosen_options() -> argparse.Namespace:
         parser.error("--device cuda needs a GPU that torch can use, and there is none.")
     if options.loop_scenes is None:
         options.loop_scenes = 2 if "cpu" in options.devices else 0
-        if options.loop_scenes and not find_spec("shapely"):
+        if options.loop_scenes and not has_loop():
             options.loop_scenes = 0
-            print("no loop: shapely is not installed")
+            print("no loop: it needs shapely and scipy")
     return options
+
+
+def has_loop() -> bool:
+    """Whether the libraries of the loop are installed."""
+    try:
+        import tests.oracles.shapely_scorer  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def maps_of(options: argparse.Namespace) -> Maps:
@@ -158,12 +168,12 @@ def measure(
 
 def measure_loop(
     maps: Maps, area: DrivableArea, options: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Rides per second of the loop, and the share of equal scores in float32."""
-    import tests.oracles.shapely_scorer  # noqa: F401  (not to be timed)
-
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Rides per second of the loop, the share of equal verdicts in float32, the largest gaps."""
+    has_loop()  # its imports are not to be timed
     world, rides = scenes(maps, options.loop_scenes, options.candidates, options.agents)
     speeds, equal = {}, {name: [] for name in DISCRETE}
+    gaps: dict[str, float] = dict.fromkeys(CONTINUOUS, 0.0)
     for version in VERSIONS:
         answers: list[dict[str, np.ndarray]] = []
         spent = best_time(
@@ -175,7 +185,10 @@ def measure_loop(
         found = score(world, rides, area, version)
         for name in DISCRETE:
             equal[name].append(float((getattr(found, name).numpy() == expected[name]).mean()))
-    return speeds, {name: float(np.mean(shares)) for name, shares in equal.items()}
+        for name in CONTINUOUS:
+            away = np.abs(getattr(found, name).double().numpy() - expected[name])
+            gaps[name] = max(gaps[name], float(away.max()))
+    return speeds, {name: float(np.mean(shares)) for name, shares in equal.items()}, gaps
 
 
 def two_cores(
@@ -252,7 +265,7 @@ def half(
     maps = maps_of(options)
     area = DrivableArea.from_polygons(maps)
     if options.loop_scenes:
-        import tests.oracles.shapely_scorer  # noqa: F401  (not to be timed)
+        has_loop()
     taken = {}
     for version in VERSIONS:
         for count in counts:
@@ -291,16 +304,16 @@ def begun_together(action: Callable[[], object], turns: int) -> list[tuple[float
 
 
 def devices_agree(
-    maps: Maps, area: DrivableArea, options: argparse.Namespace
+    maps: Maps, area: DrivableArea, options: argparse.Namespace, *, other: str = "cuda"
 ) -> dict[str, dict[str, Any]]:
-    """How alike the CPU and the GPU score as many scenes as are scored at once."""
+    """How alike the CPU and another device score as many scenes as are scored at once."""
     count = max(options.scenes or SIZES["cuda"])
     world, rides = scenes(maps, count, options.candidates, options.agents)
-    on_gpu = (world.to("cuda"), moved(rides, "cuda"), area.to("cuda"))
+    there_too = (world.to(other), moved(rides, other), area.to(other))
     found = {}
     for version in VERSIONS:
         here = score(world, rides, area, version)
-        there = score(*on_gpu, version)
+        there = score(*there_too, version)
         there = Scores(**{field.name: getattr(there, field.name).cpu() for field in fields(there)})
         result = agreement(
             here, there, world, rides, lambda some, few: score(some, few, area, version)  # noqa: B023

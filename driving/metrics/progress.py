@@ -19,6 +19,9 @@ def place_on_route(
 ) -> Float[Tensor, "batch candidate"]:
     """Metres along the route to the place nearest to each point; the first of equals.
 
+    Worked out in float64: next to a corner of the route two pieces are almost equally near, and in
+    float32 the wrong one would win by millimetres.
+
     Args:
         points_m: In the frame of the route.
         route_points: The route's centre line.
@@ -30,16 +33,17 @@ def place_on_route(
     if route_points.shape[1] < 2:
         return points_m.new_zeros(points_m.shape[:2])
     known = route_mask[:, None, 1:]
-    start_x, start_y = route_points[:, None, :-1].unbind(-1)
-    along_x, along_y = route_points.diff(dim=1)[:, None].unbind(-1)
+    route, points = route_points.double()[:, None], points_m.double()
+    start_x, start_y = route[:, :, :-1].unbind(-1)
+    along_x, along_y = route.diff(dim=2).unbind(-1)
     squared = torch.where(known, along_x * along_x + along_y * along_y, 0)
     lengths = squared.sqrt()
-    x, y = points_m[:, :, 0:1] - start_x, points_m[:, :, 1:2] - start_y
+    x, y = points[:, :, 0:1] - start_x, points[:, :, 1:2] - start_y
     share = ((x * along_x + y * along_y) / squared.clamp_min(1e-12)).clamp(0, 1)
     away = (x - share * along_x).square() + (y - share * along_y).square()
     nearest = torch.where(known, away, torch.inf).argmin(-1, keepdim=True)
     along = share * lengths + (lengths.cumsum(-1) - lengths)
-    return along.gather(-1, nearest).squeeze(-1)
+    return along.gather(-1, nearest).squeeze(-1).to(points_m.dtype)
 
 
 def progress_along_route(motion: Motion, world: World) -> Float[Tensor, "batch candidate"]:

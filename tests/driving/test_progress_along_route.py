@@ -34,6 +34,15 @@ def test_places_equal_shapely(seed: int) -> None:
         np.testing.assert_allclose(found[row].numpy(), expected, atol=1e-9)
 
 
+def test_float32_does_not_mistake_the_next_piece_for_this_one() -> None:
+    """Far beside the route, a millimetre past a corner of it, both pieces are equally near."""
+    route = torch.stack([torch.arange(80.0), torch.zeros(80)], -1)[None]
+    points = torch.tensor([[[59.0015, 8.0], [51.9985, -8.0], [20.0, 0.0]]])
+    found = place_on_route(points, route, torch.ones(1, 80, dtype=torch.bool))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, points[..., 0], atol=1e-5, rtol=0)
+
+
 def test_progress_along_a_corner_backwards_and_without_a_route() -> None:
     agents = torch.tensor([[[500.0, 0.0, 0.0]]]).expand(1, 41, 3)
     corner = world_of(agents, kinds=[AGENT_VEHICLE], route=[(0.0, 0.0), (10.0, 0.0), (10.0, 30.0)])

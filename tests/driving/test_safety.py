@@ -279,3 +279,24 @@ def test_driving_in_a_lane_that_runs_the_other_way(speed: float, value: float) -
         assert found == expected
     along = straight(speed, start=(90.0, 3.5), heading=np.pi)
     assert not against_traffic(along, world).any()
+
+
+@pytest.mark.parametrize(("lines", "value"), [([], 1.0), (LEFT_BOUNDARY, 0.0)])
+def test_somebody_ahead_under_the_box_is_a_fault_only_on_several_lanes(
+    lines: list, value: float
+) -> None:
+    """A pedestrian keeps pace inside the box and never meets the bumper."""
+    poses = moving(0.8, 0.0, 0.0, 5.0)
+    world = world_of(poses, kinds=[AGENT_PEDESTRIAN], sizes=(0.4, 0.4), lines=lines)
+    assert judge(world, straight(5.0)).no_collision.item() == value
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_only_places_of_the_route_that_are_there_excuse_a_lane(there: bool) -> None:
+    oncoming = [(float(x), 3.5) for x in range(100, -20, -4)]
+    world = world_of(
+        moving(90, 0, 0, 0), kinds=[AGENT_VEHICLE], lines=[(LINE_LANE, oncoming)], route=oncoming
+    )
+    known = dataclasses.replace(world, route_mask=world.route_mask & there)
+    ride = straight(5.0, start=(0.0, 3.5))
+    assert bool(against_traffic(ride, known).any()) is not there

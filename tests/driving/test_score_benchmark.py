@@ -1,5 +1,6 @@
 """The benchmark of scores: why devices differ, what two processes took, and what it needs."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.score import best_wall
+from benchmarks.score import best_wall, devices_agree
 from benchmarks.score_agreement import NUDGE, agreement, nudges
+from benchmarks.score_scenes import town
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import Scores, pdm_score
 from driving.simulation.state import Motion
@@ -93,6 +95,20 @@ def test_nudges_stay_within_a_tenth_of_a_millimetre() -> None:
     assert away[..., 2].amax() <= 1e-6
     assert (away[0, 0] == 0).all()
     assert torch.equal(near.steering_rad, rides.steering_rad[:, 2:3].expand_as(near.steering_rad))
+
+
+def test_a_device_agrees_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    maps = [town(2)]
+    options = argparse.Namespace(scenes=[3], candidates=4, agents=6)
+    found = devices_agree(maps, DrivableArea.from_polygons(maps), options, other="cpu")
+    for result in found.values():
+        assert result["rides"] == 12
+        assert result["different"] == []
+        assert set(result["same"].values()) == {1.0}
+        assert set(result["largest"].values()) == {0.0}
+    assert capsys.readouterr().out.count("0 of 12 rides differ") == len(
+        json.loads(json.dumps(found))
+    )
 
 
 def test_runs_without_libraries_that_only_the_loop_needs(tmp_path: Path) -> None:

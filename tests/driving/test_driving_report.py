@@ -250,9 +250,10 @@ def test_a_picture_moves_in_the_time_of_the_drive_and_shows_who_is_there() -> No
     found = scene_pictures(example(), ["normal", "aggressive"], {"normal": 0, "aggressive": 1})
     assert list(found) == ["normal", "aggressive"]
     picture = found["normal"]
-    assert 'values="0.0 0.0;1.0 0.0;2.0 0.0;3.0 0.0;4.0 0.0" dur="0.8s"' in picture
+    assert 'values="0.00 0.00;1.00 0.00;2.00 0.00;3.00 0.00;4.00 0.00" dur="0.8s"' in picture
     assert 'values="hidden;visible;visible;visible;visible"' in picture
-    assert picture.count("<polyline") == 2  # one near line and the trail
+    assert picture.count("<polyline") == 3  # the near lane, its surface, and the trail
+    assert picture.count("<circle") == 0  # not yet a second
     boxes = {re.search(r'viewBox="([^"]+)"', one)[1] for one in found.values()}  # type: ignore[index]
     assert len(boxes) == 1  # the same stretch of road
 
@@ -262,3 +263,14 @@ def test_curves_share_one_scale() -> None:
     points = re.findall(r'<polyline points="([^"]+)"', drawn)
     assert len(points) == 2
     assert points[0] == points[1]
+
+
+def test_a_dot_marks_every_second_of_a_drive() -> None:
+    scene = example()
+    ego = [[float(step), 0.5 * step, 0.0] for step in range(11)]  # two seconds of 0.2 s
+    scene["drives"]["normal"] = scene["drives"]["normal"] | {"ego": ego}
+    picture = scene_pictures(scene, ["normal"], {})["normal"]
+    assert re.findall(r'cx="([^"]+)" cy="([^"]+)"', picture) == [
+        ("5.00", "2.50"),
+        ("10.00", "5.00"),
+    ]

@@ -240,7 +240,8 @@ def _scenes(metrics: Numbers) -> Markup:
         element("h2", "Scenes"),
         element(
             "p",
-            "The same seconds in three styles, seen from above; the ego starts to the right.",
+            "The same seconds in three styles, seen from above; the ego starts to the right and "
+            "leaves a dot for every second: the farther apart, the faster. Below, its speed.",
         ),
         element("div", element("button", "hold still", class_="motion", type="button", hidden=""),
                 class_="tools"),

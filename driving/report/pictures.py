@@ -11,7 +11,9 @@ Example = Mapping[str, Any]
 
 LINE_CLASSES = ("lane", "boundary", "edge", "crosswalk", "stop")
 AGENT_CLASSES = ("vehicle", "pedestrian", "cyclist", "static", "other")
+LANE = LINE_CLASSES.index("lane")
 MARGIN_M = 12.0
+DOT_M = 0.45
 LEAST_SPAN_M = 40.0
 
 
@@ -20,20 +22,26 @@ def scene_pictures(
 ) -> dict[str, Markup]:
     """One picture per drive, all of the same stretch of road and in step with each other.
 
+    The ego's way lies under it, with a dot for every second: closer dots are slower.
+
     Args:
         example: Lines, step, and drives: as `driving.evaluation.examples` makes it.
         drives: Drives to draw, by name.
         colours: Number of a drive's colour in the page.
     """
     box = _box([example["drives"][name] for name in drives])
-    lines = [_line(line) for line in example["lines"] if _near(line["points"], box)]
+    near = [line for line in example["lines"] if _near(line["points"], box)]
+    lanes = [line for line in near if line["kind"] == LANE]
+    ways = [element("polyline", points=_points(lane["points"]), class_="way") for lane in lanes]
+    lines = [*ways, *(_line(line) for line in near)]
+    second = max(round(1 / example["step_s"]), 1)
     found = {}
     for name in drives:
         drive = example["drives"][name]
         seconds = (len(drive["ego"]) - 1) * example["step_s"]
         others = [_moving(a, seconds, f"agent {AGENT_CLASSES[a['kind']]}") for a in drive["agents"]]
         ego = {"size": example["ego_size"], "poses": drive["ego"]}
-        trail = _points([pose[:2] for pose in drive["ego"]])
+        trail = _points([pose[:2] for pose in drive["ego"]], digits=2)
         found[name] = element(
             "svg",
             element("title", f"{name}: seen from above, the ego drives to the right"),
@@ -41,6 +49,7 @@ def scene_pictures(
                 "g",
                 *lines,
                 element("polyline", points=trail, class_="trail"),
+                *(_dot(pose) for pose in drive["ego"][second::second]),
                 *others,
                 _moving(ego, seconds, "ego"),
                 transform="scale(1 -1)",
@@ -120,6 +129,10 @@ def _line(line: Mapping[str, Any]) -> Markup:
     return element("polyline", points=_points(line["points"]), class_=LINE_CLASSES[line["kind"]])
 
 
+def _dot(pose: Point) -> Markup:
+    return element("circle", cx=f"{pose[0]:.2f}", cy=f"{pose[1]:.2f}", r=DOT_M, class_="beat")
+
+
 def _moving(agent: Mapping[str, Any], seconds: float, name: str) -> Markup:
     """A box that drives through its poses, each a place and a heading, or None where unseen."""
     length, width = agent["size"]
@@ -137,15 +150,24 @@ def _moving(agent: Mapping[str, Any], seconds: float, name: str) -> Markup:
         rx=round(min(width, length) * 0.25, 2),
         class_=name,
     )
+    front = element(
+        "rect",
+        x=round(length * 0.18, 2),
+        y=round(-width * 0.38, 2),
+        width=round(length * 0.14, 2),
+        height=round(width * 0.76, 2),
+        class_="front",
+    )
     x, y, heading = filled[0]
     turning = element(
         "g",
         _animation("rotate", [f"{degrees(pose[2]):.1f}" for pose in filled], seconds),
         box,
+        front,
         transform=f"rotate({degrees(heading):.1f})",
     )
     parts: list[Markup] = [
-        _animation("translate", [f"{pose[0]:.1f} {pose[1]:.1f}" for pose in filled], seconds)
+        _animation("translate", [f"{pose[0]:.2f} {pose[1]:.2f}" for pose in filled], seconds)
     ]
     if len(shown) < len(poses):
         states = ["hidden" if pose is None else "visible" for pose in poses]
@@ -191,5 +213,5 @@ def _held(poses: Sequence[Point | None]) -> list[Point]:
     return found
 
 
-def _points(points: Sequence[Point]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+def _points(points: Sequence[Point], digits: int = 1) -> str:
+    return " ".join(f"{x:.{digits}f},{y:.{digits}f}" for x, y in points)

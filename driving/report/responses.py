@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.evaluation.conditions import sweep_names
@@ -14,6 +14,7 @@ from driving.report.recognition import column_of
 from driving.report.style_numbers import STYLE_MEASURES, style_of
 
 TEACHER_RULES = "idm"
+FEWEST_SAMPLES = 10
 
 
 def responses(runs: Sequence[DrivenRun]) -> list[dict[str, Any]]:
@@ -58,7 +59,7 @@ def _response(run: DrivenRun, loop: str) -> dict[str, Any]:
                 "dimension": STYLE_DIMENSIONS[place],
                 "own": means[place],
                 "samples": int(np.isfinite(moved[:, place]).sum()),
-                **_side_effects(means, place),
+                **_side_effects(means, np.isfinite(moved).sum(0), place),
                 "measures": dict(
                     zip((name for name, _, _ in STYLE_MEASURES), _means(np.stack(raw, 1)),
                         strict=True)
@@ -82,15 +83,18 @@ def _means(moved: Float[np.ndarray, "row column"]) -> list[float | None]:
     return [float(t / n) if n else None for t, n in zip(sums, counts, strict=True)]
 
 
-def _side_effects(means: Sequence[float | None], place: int) -> dict[str, Any]:
+def _side_effects(
+    means: Sequence[float | None], counts: Int[np.ndarray, " style"], place: int
+) -> dict[str, Any]:
     """The largest movement that was not asked for, and the ratio of all of them to the own one.
 
-    The ratio is as in `driving.metrics.style_metrics.response`, over what could be measured.
+    The ratio is as in `driving.metrics.style_metrics.response`, over what was measured in at least
+    `FEWEST_SAMPLES`: the chance of one sample is no side effect.
     """
     others = {
         name: value
         for at, (name, value) in enumerate(zip(STYLE_DIMENSIONS, means, strict=True))
-        if at != place and value is not None
+        if at != place and value is not None and counts[at] >= FEWEST_SAMPLES
     }
     own = means[place]
     largest = max(others, key=lambda name: abs(others[name]), default=None)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.scenes.style_dimensions import STYLE_LABELS
+from driving.evaluation.tables import CLOSED_LOOP
 from personalize.report.markup import Markup, element, table
 from personalize.report.words import DASH, interval, model_name, number, share, signed
 
@@ -30,7 +31,7 @@ def style_section(metrics: Numbers, colours: Mapping[str, int]) -> Markup:
             "The same sample and seed, asked for in three styles. A tau of 1 means that every "
             "sample moved the right way from conservative over normal to aggressive.",
         ),
-        _monotonicity(metrics["monotonicity"], colours),
+        *_by_loop(metrics["monotonicity"], colours),
         element("h3", "Is the style read off the ride?"),
         element(
             "p",
@@ -53,6 +54,20 @@ def style_section(metrics: Numbers, colours: Mapping[str, int]) -> Markup:
         *_responses(metrics["responses"]),
         id="style",
     )
+
+
+def _by_loop(rows: Sequence[Numbers], colours: Mapping[str, int]) -> list[Markup]:
+    """The closed loop's table in sight, the open loop's folded away."""
+    closed = [row for row in rows if row["loop"] == CLOSED_LOOP]
+    others = [row for row in rows if row["loop"] != CLOSED_LOOP]
+    if not closed:
+        return [_monotonicity(others, colours)]
+    folded = element(
+        "details",
+        element("summary", "the same in open loop, over one plan of four seconds"),
+        _monotonicity(others, colours),
+    )
+    return [_monotonicity(closed, colours), *([folded] if others else [])]
 
 
 def _monotonicity(rows: Sequence[Numbers], colours: Mapping[str, int]) -> Markup:
@@ -111,7 +126,7 @@ def _safety(rows: Sequence[Numbers], colours: Mapping[str, int]) -> Markup:
         [
             model_name(row["planner"], colours[row["planner"]]),
             row["loop"],
-            row["metric"].replace("_", " "),
+            row["metric"].replace("_ride", ", whole ride").replace("_", " "),
             element("td", number(row["value"], 3), interval(row, 3), class_="n"),
         ]
         for row in rows

@@ -75,15 +75,20 @@ def _safety(rows: Sequence[Numbers]) -> list[str]:
     """Planners that are less safe when they drive aggressively."""
     gates = ("no_collision_ride", "drivable_area_ride")
     worse = [
-        f"{row['planner']} ({row['metric'].replace('_', ' ')} {number(row['value'], 3)})"
+        f"{row['planner']} ({_gate(row['metric'])} {number(row['value'], 3)})"
         for row in rows
         if row["loop"] == CLOSED_LOOP and row["metric"] in gates and row["value"] < -SAFETY_MARGIN
     ]
     if not worse:
         return []
     return [
-        f"Less safe by more than one point when asked to drive aggressively: {', '.join(worse)}."
+        f"Less safe by more than one point when asked to drive aggressively, over whole rides: "
+        f"{', '.join(worse)}."
     ]
+
+
+def _gate(metric: str) -> str:
+    return metric.removesuffix("_ride").replace("_", " ")
 
 
 def _with_interval(found: Numbers, digits: int) -> str:

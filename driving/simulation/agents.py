@@ -1,5 +1,6 @@
 """The other road users in closed loop: vehicles that react along their logged paths, or none."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,8 @@ from driving.world import AGENT_VEHICLE, World
 VERTEX_STEPS = 5
 PATH_POINTS = 64
 SPACING_M = 2.0
+REACH_MPS = 24.0
+"""Paths of long rollouts reach as far as somebody drives who keeps this speed."""
 MOVING_MPS = 1.0
 STOOD_MPS = 0.5
 SLOWEST_VERTEX_MPS = 0.3
@@ -63,7 +66,7 @@ def traffic_of(world: World) -> Traffic:
     path = path_through(
         vertices,
         moving,
-        count=PATH_POINTS,
+        count=max(PATH_POINTS, math.ceil(mask.shape[-1] * STEP_S * REACH_MPS / SPACING_M)),
         spacing_m=SPACING_M,
         first_heading_rad=world.agent_poses[:, :, world.now, 2],
     )

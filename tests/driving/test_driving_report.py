@@ -1,6 +1,7 @@
 """The numbers, sentences and pictures of a driving report, on rides made up to be known."""
 
 import re
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,7 @@ SAMPLES = 12
 DRAWING = Drawing(resamples=200)
 
 
-def rows(loop: str, condition: str, **given: float | list[float]) -> pl.DataFrame:
+def rows(loop: str, condition: str, **given: Any) -> pl.DataFrame:
     """Twelve samples of four recordings; every number 1 unless given."""
     columns: dict[str, object] = {
         name: given.get(name, 1.0) for name, dtype in RESULTS.polars.items() if dtype == pl.Float32
@@ -39,7 +40,7 @@ def rows(loop: str, condition: str, **given: float | list[float]) -> pl.DataFram
             "loop": [loop] * SAMPLES,
             "condition": [condition] * SAMPLES,
             "sample_id": list(range(SAMPLES)),
-            "style_values": [[float(style)] * 8] * SAMPLES,  # type: ignore[arg-type]
+            "style_values": [[float(style)] * 8] * SAMPLES,
             "style_mask": [[True] * 4 + [False] * 4] * SAMPLES,
             "driven_label": ["normal"] * SAMPLES,
             "start_light": ["unknown"] * SAMPLES,
@@ -64,7 +65,7 @@ def a_run(
     return DrivenRun(name, pl.concat(parts), {}, reads_style, rules)
 
 
-def three(loop: str, **by_preset: list[float]) -> list[pl.DataFrame]:
+def three(loop: str, **by_preset: list[Any]) -> list[pl.DataFrame]:
     """The presets, each measure with its three values."""
     return [
         rows(loop, preset, **{name: values[place] for name, values in by_preset.items()})
@@ -180,6 +181,11 @@ def test_responses_stand_beside_the_teacher_s_with_side_effects_and_raw_measures
     assert row["samples"] == SAMPLES
     assert row["measures"]["mean_speed_mps"] == pytest.approx(3.0)
     assert row["measures"]["time_gap_s"] is None  # never measured
+    few = [[True] * 4 + [False] * 4] * 9 + [[True, False, True, True] + [False] * 4] * 3
+    rare = [part.with_columns(pl.Series("style_mask", few)) for part in ours]
+    first = responses([a_run(*rare)])[0]["rows"][0]
+    assert first["side_effect"] == "braking"  # time_gap was seen in nine samples only
+    assert first["side_effect_ratio"] == pytest.approx((0.0 + 0.1) / 2 / 0.2)
     masked = found["ours"]["rows"][5]
     assert (masked["own"], masked["samples"], masked["side_effect_ratio"]) == (None, 0, None)
     assert responses([a_run(*ours)])[0]["rows"][0]["teacher"] is None
@@ -250,9 +256,10 @@ def test_a_picture_moves_in_the_time_of_the_drive_and_shows_who_is_there() -> No
     found = scene_pictures(example(), ["normal", "aggressive"], {"normal": 0, "aggressive": 1})
     assert list(found) == ["normal", "aggressive"]
     picture = found["normal"]
-    assert 'values="0.0 0.0;1.0 0.0;2.0 0.0;3.0 0.0;4.0 0.0" dur="0.8s"' in picture
+    assert 'values="0.00 0.00;1.00 0.00;2.00 0.00;3.00 0.00;4.00 0.00" dur="0.8s"' in picture
     assert 'values="hidden;visible;visible;visible;visible"' in picture
-    assert picture.count("<polyline") == 2  # one near line and the trail
+    assert picture.count("<polyline") == 3  # the near lane, its surface, and the trail
+    assert picture.count("<circle") == 0  # not yet a second
     boxes = {re.search(r'viewBox="([^"]+)"', one)[1] for one in found.values()}  # type: ignore[index]
     assert len(boxes) == 1  # the same stretch of road
 
@@ -262,3 +269,14 @@ def test_curves_share_one_scale() -> None:
     points = re.findall(r'<polyline points="([^"]+)"', drawn)
     assert len(points) == 2
     assert points[0] == points[1]
+
+
+def test_a_dot_marks_every_second_of_a_drive() -> None:
+    scene = example()
+    ego = [[float(step), 0.5 * step, 0.0] for step in range(11)]  # two seconds of 0.2 s
+    scene["drives"]["normal"] = scene["drives"]["normal"] | {"ego": ego}
+    picture = scene_pictures(scene, ["normal"], {})["normal"]
+    assert re.findall(r'cx="([^"]+)" cy="([^"]+)"', picture) == [
+        ("5.00", "2.50"),
+        ("10.00", "5.00"),
+    ]

@@ -202,7 +202,7 @@ def test_longer_rides_keep_the_scores_of_their_first_four_seconds(
 ) -> None:
     shared = f"--scenes {made / 'scenes'} --styles {made / 'styles'} --split train --rules idm"
     asked = "--conditions none --closed-conditions none normal --examples 1"
-    run(f"simulate {shared} {asked} --ride-s 6 --out {tmp_path / 'long'}")
+    run(f"simulate {shared} {asked} --name long --ride-s 6 --out {tmp_path / 'long'}")
     assert "left out whose log ends before 6 s" in capsys.readouterr().err
     long, short = results(tmp_path, "long"), results(made, "idm")
     keys = ["loop", "condition", "sample_id"]

@@ -33,10 +33,11 @@ PRESETS: dict[str, tuple[str, tuple[float, float, float]]] = {
 
 Where research gives a range its middle stands here, for speed, braking and lateral acceleration its
 ends, since the middle hardly showed. The aggressive speed factor of 1.1 is the cap for simulations
-without a speed rule; who must keep the limit caps the factor at 1. The jerks are ours: the bounds
-of 2.9 to 4.3 m/s3 that comfort metrics use are never reached by smooth driving, so that they told no
-styles apart; the duration of a lane change is ours too. The yielding margin is ours: how many seconds before a crossing road user enters the way it is yielded to. The
-last five are the bounds by which StyleDrive's score judges the styles.
+without a speed rule; who must keep the limit caps it at 1. The jerks are ours: the bounds of
+2.9 to 4.3 m/s3 that comfort metrics use are never reached by smooth driving, so that they told no
+styles apart. How long a lane change takes is ours, and so is the yielding margin: how many seconds
+before a crossing road user enters the way it is yielded to. The last five are the bounds by which
+StyleDrive's score judges the styles.
 """
 
 

@@ -14,9 +14,9 @@ EASING_MPS2 = 0.8
 HORIZON_S = 1.0
 LONGEST_PREVIEW_S = 1.5
 EMERGENCY_JERK_MPS3 = 12.0
-URGENT_MPS2 = 2.0
-SPARE = 1.15
-"""How much more than the necessary braking is done at most."""
+LEAST_URGENT_MPS2, URGENT_MPS2 = 1.5, 1.0
+SPARE, URGENT_SPARE = 1.15, 1.6
+"""How much more than the necessary braking is done at most, and where that is uncomfortable."""
 KEPT_SHARE = 0.35
 """Of the gap, that counts as room to brake in even where a style would rather keep all of it."""
 SHORTEST_ROOM_M = 0.3
@@ -90,7 +90,9 @@ def _behind(style: StyleParameters, speed_mps: Tensor, ahead: Ahead) -> Tensor:
     idm = style.acceleration_mps2 * (1 - (wanted_m / soon_m).square())
     share = ((NEAR - ahead.gap_m / at_rest_m) / (NEAR - NEAREST)).clamp(0, 1)
     opening = EASING_MPS2 + share * (style.braking_mps2 - EASING_MPS2).clamp_min(0)
-    least = torch.maximum(SPARE * needed_braking_mps2(style, speed_mps, ahead), opening)
+    needed = needed_braking_mps2(style, speed_mps, ahead)
+    urgent = _urgency(style, needed)
+    least = torch.maximum((SPARE + urgent * (URGENT_SPARE - SPARE)) * needed, opening)
     return torch.maximum(idm, -least).clamp_min(-HARDEST_BRAKING_MPS2)
 
 
@@ -119,6 +121,12 @@ def _needed(speed_mps: Tensor, room_m: Tensor, ahead: Ahead) -> Tensor:
     return torch.where(ahead.gap_m.isfinite(), needed, 0.0)
 
 
+def _urgency(style: StyleParameters, needed_mps2: Tensor) -> Tensor:
+    """From 0 where the style's braking (at least 1.5 m/s2) suffices, to 1 for 1 m/s2 more."""
+    usual = style.braking_mps2.clamp_min(LEAST_URGENT_MPS2)
+    return ((needed_mps2 - usual) / URGENT_MPS2).clamp(0, 1)
+
+
 def next_acceleration(
     style: StyleParameters,
     acceleration_mps2: Float[Tensor, "batch candidate"],
@@ -128,7 +136,7 @@ def next_acceleration(
 ) -> Float[Tensor, "batch candidate"]:
     """The acceleration one step later: it changes by the style's jerk, faster where it must.
 
-    The brake is also released faster as long as it is harder than comfortable.
+    A brake that is harder than comfortable is also released faster, where nothing needs it.
 
     Args:
         style: Whose jerk.
@@ -138,9 +146,10 @@ def next_acceleration(
             grows to 12 m/s3.
         step_s: Seconds to the next step.
     """
-    urgent = ((needed_mps2 - style.braking_mps2) / URGENT_MPS2).clamp(0, 1)
+    urgent = _urgency(style, needed_mps2)
     down = style.jerk_mps3 + urgent * (EMERGENCY_JERK_MPS3 - style.jerk_mps3)
     relief = ((-acceleration_mps2 - style.braking_mps2) / URGENT_MPS2).clamp(0, 1)
+    relief = relief * (1 - needed_mps2 / style.braking_mps2).clamp_min(0)
     up = style.jerk_mps3 + relief * (EMERGENCY_JERK_MPS3 - style.jerk_mps3)
     lowest = acceleration_mps2 - down * step_s
     highest = acceleration_mps2 + up * step_s

@@ -233,11 +233,10 @@ class _Obstacles:
         gaps = self.rear_m[..., step] - (along_m + self.front_m)[..., None]
         gaps = torch.where(self.blocks[..., step] & ahead, gaps, torch.inf)
         gap, leader = gaps.min(-1)
-        of_leader = [
-            torch.where(gap < stop, _of(values[..., step], leader), 0.0)
-            for values in (self.along_mps, self.braking_mps2)
-        ]
-        return torch.minimum(gap, stop), *of_leader
+        is_light = gap >= stop
+        speed_mps = _of(self.along_mps[..., step], leader).masked_fill(is_light, 0.0)
+        braking = _of(self.braking_mps2[..., step], leader).masked_fill(is_light, 0.0)
+        return torch.minimum(gap, stop), speed_mps, braking
 
 
 def _of(

@@ -25,12 +25,13 @@ from driving.planner.style_parameters import StyleParameters, style_parameters
 
 LANE_AHEAD_S = 5.0
 LOOK_SIDEWAYS_S = 2.0
-UNDER_WAY_M, UNDER_WAY_MPS = 0.5, 0.3
+UNDER_WAY_M, UNDER_WAY_MPS = 0.3, 0.2
 ROUTE_BIAS_MPS2 = 0.2
 SLOWEST_CHANGE_MPS = 4.0
 UNBEARABLE_MPS2 = 4.0
 LANE_M = 3.5
 SHORTEST_SETTLE_S = 1.0
+CLEAR_BEHIND_S = 0.5
 SHARES = 41
 
 
@@ -72,7 +73,8 @@ class IdmLaneChange(Planner):
         driven = drive(road, proposals)
         gain = gains_mps2(road, parameters, driven, offsets, own)
         open_to = there & keeps_the_road(lines, road, offsets)
-        chosen = _choice(road, parameters, (gain, offsets), (own, under_way), open_to)
+        free = open_to & is_clear(road, parameters, offsets)
+        chosen = _choice(road, (gain, offsets), (own, under_way), free)
         place = torch.arange(3, device=chosen.device)
         scores = (place == chosen[:, None]).to(offsets.dtype)
         open_to = open_to | (place == chosen[:, None])
@@ -157,9 +159,25 @@ def gains_mps2(
     return torch.where(safe, gain, -torch.inf)
 
 
+def is_clear(
+    road: RoadAhead, style: StyleParameters, offsets_m: Float[Tensor, "batch candidate"]
+) -> Bool[Tensor, "batch candidate"]:
+    """Whether nobody in a lane is alongside the ego, or nearer than half a second behind it.
+
+    Between the boxes there must at least be the style's standstill gap, ahead and behind.
+    """
+    others = road.neighbours
+    reach = others.half_width_m[:, None] + road.size_m[:, 1:, None] / 2
+    beside = (others.left_m[:, None] - offsets_m[..., None]).abs() < reach
+    gap = others.along_m.abs() - others.half_length_m - road.size_m[:, :1] / 2
+    follows = others.along_m < 0
+    needed = torch.where(follows, others.along_mps.clamp_min(0) * CLEAR_BEHIND_S, 0.0)
+    near = gap[:, None] < needed[:, None] + style.standstill_gap_m[..., None]
+    return ~(beside & near & others.mask[:, None]).any(-1)
+
+
 def _choice(
     road: RoadAhead,
-    style: StyleParameters,
     gain_and_offset: tuple[Float[Tensor, "batch candidate"], Float[Tensor, "batch candidate"]],
     present: tuple[Int[Tensor, " batch"], Bool[Tensor, " batch"]],
     open_to: Bool[Tensor, "batch candidate"],

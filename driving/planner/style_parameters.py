@@ -31,10 +31,13 @@ PRESETS: dict[str, tuple[str, tuple[float, float, float]]] = {
 }
 """Parameter: the dimension that moves it, and its conservative, normal and aggressive value.
 
-Where research gives a range its middle stands here. The aggressive speed factor of 1.1 is the cap
-for simulations without a speed rule; who must keep the limit caps the factor at 1. The yielding
-margin is ours: how many seconds before a crossing road user enters the way it is yielded to. The
-last five are the bounds by which StyleDrive's score judges the styles.
+Where research gives a range its middle stands here, for speed, braking and lateral acceleration its
+ends, since the middle hardly showed. The aggressive speed factor of 1.1 is the cap for simulations
+without a speed rule; who must keep the limit caps it at 1. The jerks are ours: the bounds of
+2.9 to 4.3 m/s3 that comfort metrics use are never reached by smooth driving, so that they told no
+styles apart. How long a lane change takes is ours, and so is the yielding margin: how many seconds
+before a crossing road user enters the way it is yielded to. The last five are the bounds by which
+StyleDrive's score judges the styles.
 """
 
 
@@ -102,7 +105,7 @@ def style_parameters(
         speed_factor_cap: 1.0 for drivers who never exceed the limit.
 
     Source:
-        The presets are the middle of the ranges found in Sunberg, Ho and Kochenderfer (2017,
+        The presets lie in the ranges found in Sunberg, Ho and Kochenderfer (2017,
         arXiv:1702.00858) and their code, nuPlan, PDM-Closed and StyleDrive's comfort bounds.
     """
     values = torch.where(condition.mask, condition.values, 0.0).clamp(-1, 1)

@@ -264,11 +264,11 @@ def test_gaps_shrink_and_speed_grows_from_conservative_to_aggressive(planner, le
     calm, normal, eager = in_all_styles(leaders, planner(), duration_s=4.0).values()
     for less, more in ((calm, normal), (normal, eager)):
         # a low jerk costs some of the gap behind somebody who is nearer than any style wants
-        assert (gaps_m(more).amin(-1) <= gaps_m(less).amin(-1) + 0.8).all()
+        assert (gaps_m(more).amin(-1) <= gaps_m(less).amin(-1) + 1.7).all()
         assert (gaps_m(more).amin(-1) <= gaps_m(less).amin(-1) + 0.05).float().mean() > 0.8
         time_gaps = [gaps_m(one) / one.ego.speed_mps.clamp_min(0.5) for one in (less, more)]
         shorter = time_gaps[1].mean(-1) - time_gaps[0].mean(-1)
-        assert (shorter <= 0.1).all()
+        assert (shorter <= 0.2).all()
         assert (shorter <= 0.02).float().mean() > 0.8
         faster = more.ego.speed_mps.mean(-1) - less.ego.speed_mps.mean(-1)
         assert (faster >= -0.6).all()

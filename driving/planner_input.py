@@ -21,7 +21,7 @@ def planner_input(
     *,
     agents: int = 16,
     lines: int = 32,
-    places: int = 40,
+    places: int = 80,
 ) -> PlannerInput:
     """The scene as the ego sees it at one step.
 

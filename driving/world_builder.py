@@ -29,7 +29,7 @@ class WorldSize:
     agents: int = 32
     lines: int = 96
     radius_m: float = 100.0
-    places: int = 64
+    places: int = 80
     place_step_m: float = 2.5
 
 

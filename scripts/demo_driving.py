@@ -50,6 +50,8 @@ class Planner:
     gated: str = ""
 
 
+TEACHER = "idm"
+"""Whose answers to single dimensions stand beside those of the planner that it taught."""
 PLANNERS = (
     Planner("log", reads_style=False),
     Planner("constant_velocity", reads_style=False),
@@ -72,6 +74,7 @@ class Size:
         taught: Training samples the teacher drives.
         epochs: Passes of training.
         driven: Test samples every planner drives.
+        ride_s: How long closed-loop rides last in simulated traffic; real logs are short.
     """
 
     traffic: tuple[str, ...]
@@ -79,10 +82,11 @@ class Size:
     taught: str
     epochs: str
     driven: str
+    ride_s: str
 
 
-WHOLE = Size(("--scenes", "40", "--duration-s", "30"), "6", "6000", "15", "200")
-TINY = Size(("--scenes", "4", "--duration-s", "12"), "4", "64", "1", "16")
+WHOLE = Size(("--scenes", "40", "--duration-s", "30"), "6", "6000", "12", "240", "8")
+TINY = Size(("--scenes", "4", "--duration-s", "12"), "4", "64", "1", "16", "4")
 
 
 def formats_below(logs: Path) -> list[str]:
@@ -162,6 +166,8 @@ def steps(
     if styledrive:
         how = ("--labels", *(str(styledrive / f"style{part}.json") for part in ("train", "test")))
         size = replace(size, taught="30000", epochs="40", driven="100000")
+    if logs is not None or styledrive:
+        size = replace(size, ride_s="4")
     path += [
         _step(
             "Measure how everybody drives, and name the styles.",
@@ -227,9 +233,9 @@ def _simulate(planner: Planner, made: Sequence[Path], run: Path, makes: Path, si
     asked = ("none", "before", "own", "shuffled", *presets) if planner.reads_style else ("none",)
     closed = ("none", *presets) if planner.reads_style else ("none",)
     words += ("--conditions", *asked, "--closed-conditions", *closed)
-    if planner.learns_from_teacher:
+    if planner.learns_from_teacher or planner.name == TEACHER:
         words += ("--sweep",)
-    words += ("--maximum-samples", size.driven)
+    words += ("--ride-s", size.ride_s, "--maximum-samples", size.driven)
     inputs = who | {"--scenes": scenes, "--styles": styles, "--style-vectors": vectors}
     step = _step(f"Let {planner.name} drive the test samples.", words, inputs, makes)
     return replace(step, together="driving")

@@ -44,7 +44,7 @@ HISTORY_S = 1.0
 LOOK_FURTHER_S = 1.2
 """Projected contacts look beyond the ride, where the log goes on."""
 SCORED_S = 4.0
-FASTEST_MPS = 20.0
+FASTEST_MPS = 40.0
 """For every second that a ride is longer, a world reaches so many metres further."""
 
 
@@ -76,14 +76,17 @@ class Questions:
 
 
 def ride_size(ride_s: float) -> WorldSize:
-    """How much a world must hold for rides of this length: they get further than four seconds'."""
-    more_s = max(ride_s - SCORED_S, 0.0)
-    further_m = FASTEST_MPS * more_s
+    """How much a world must hold for rides of this length.
+
+    The route reaches as far beyond the end of the ride as a planner looks; so far as lanes go, four
+    seconds' worth is always held.
+    """
+    further_m = FASTEST_MPS * max(ride_s - SCORED_S, 0.0)
     return replace(
         SIZE,
         lines=round(SIZE.lines * (1 + further_m / SIZE.radius_m)),
         radius_m=SIZE.radius_m + further_m,
-        places=SIZE.places + round(further_m / SIZE.place_step_m),
+        places=SIZE.places + round(FASTEST_MPS * ride_s / SIZE.place_step_m),
     )
 
 

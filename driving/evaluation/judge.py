@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from driving.evaluation.tables import DISPLACEMENTS
@@ -20,6 +20,7 @@ from driving.simulation.state import Motion
 from driving.world import World
 
 RIDE_STEPS = 40
+END_M = 20.0
 """Steps that scores are defined on: four seconds."""
 TOUCHES = CollisionRules(offsets=(0,), thresholds=(1, 1, 1))
 """Contacts as they happen, none projected; who is at fault is judged as in NAVSIM."""
@@ -176,14 +177,37 @@ def scored(world: World, ride: Motion, by: Yardstick) -> dict[str, Float[Tensor,
 def whole_ride_safety(
     world: World, ride: Motion, area: DrivableArea
 ) -> dict[str, Float[Tensor, "batch 1"]]:
-    """The two gates of the PDM score from the first to the last step of a ride, however long."""
+    """The two gates of the PDM score from the first to the last step of a ride, however long.
+
+    Once the ego is where the known lanes end there is no road that it could stay on: from there on
+    nobody is outside.
+    """
     candidate = one_candidate(ride)
     outside = off_road(candidate, world, area)
     found = safety(candidate, world, outside, rules=TOUCHES, intersections=area.intersections)
+    left = outside & ~past_the_map(world, ride)[:, None]
     return {
         "no_collision_ride": found.no_collision,
-        "drivable_area_ride": (~outside.any(-1)).to(ride.poses.dtype),
+        "drivable_area_ride": (~left.any(-1)).to(ride.poses.dtype),
     }
+
+
+def past_the_map(world: World, ride: Motion) -> Bool[Tensor, "batch step"]:
+    """From when on a ride is where its route ends because the map does.
+
+    A route that fills its places goes on beyond them; without a route nothing is said to end.
+    """
+    count = world.route_mask.sum(-1)
+    ends = (count > 1) & ~world.route_mask[:, -1]
+    row = torch.arange(len(count), device=count.device)
+    last = world.route_points[row, (count - 1).clamp_min(0)]
+    before = world.route_points[row, (count - 2).clamp_min(0)]
+    ahead = torch.nn.functional.normalize(last - before, dim=-1)
+    offset = ride.poses[..., :2] - last[:, None]
+    along = (offset * ahead[:, None]).sum(-1) + world.ego_size_m[:, :1] / 2
+    near = offset.norm(dim=-1) < END_M
+    past = ends[:, None] & near & (along > 0)
+    return past.cummax(-1).values
 
 
 def _of_style(scores: Scores, version: str) -> Mapping[str, Tensor]:

@@ -99,7 +99,7 @@ class RoadAhead:
     def speed_cap_mps(self, style: StyleParameters) -> Float[Tensor, "batch place"]:
         """The most a style drives at every point: limits, bends, and braking in time for both."""
         window = torch.nn.functional.avg_pool1d(
-            self.path.curvature_per_m.abs()[:, None], 5, 1, 2, count_include_pad=False
+            self.path.curvature_per_m.abs()[:, None], 3, 1, 1, count_include_pad=False
         )[:, 0]
         bend = style.lateral_acceleration_mps2[:, None] / window.clamp_min(1e-4)
         square = torch.minimum(bend, (style.speed_factor[:, None] * self.limits_mps).square())

@@ -516,7 +516,9 @@ def test_sixteen_scenes_are_learnt_by_heart():
     still = (futures.mean(0) - futures)[..., :2].norm(dim=-1).mean(-1)
     assert errors.mean() < 0.1 * still.mean()
     turned = (futures.mean(0) - futures)[..., 2].abs().mean()
-    assert (plans.best - futures)[..., 2].abs().mean() < 0.35 * turned  # futures know nothing of the routes
+    assert (plans.best - futures)[
+        ..., 2
+    ].abs().mean() < 0.35 * turned  # futures know nothing of the routes
 
 
 def _plain_scene(rows: int) -> PlannerInput:

@@ -19,7 +19,7 @@ from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.planner import PLAN_STEPS, PlannerInput, StyleCondition
 from driving.planner.style_injection import STYLE_COUNT
 
-AGENTS, HISTORY, LINES, POINTS, PLACES = 16, 11, 32, 10, 40
+AGENTS, HISTORY, LINES, POINTS, PLACES = 16, 11, 32, 10, 80
 SIZES = {
     "small": {},
     "large": {

@@ -29,7 +29,7 @@ class WorldSize:
     agents: int = 32
     lines: int = 96
     radius_m: float = 100.0
-    places: int = 80
+    places: int = 96
     place_step_m: float = 2.5
 
 

@@ -32,13 +32,13 @@ PRESETS: dict[str, tuple[str, tuple[float, float, float]]] = {
 """Parameter: the dimension that moves it, and its conservative, normal and aggressive value.
 
 Where research gives a range its middle stands here, for speed, braking and lateral acceleration its
-ends, since the middle hardly showed. At 4 m/s2, which is named for aggressive drivers, tracker
-and bicycle leave the lane in tight bends, so 3.5 it is. The aggressive speed factor of 1.1 is the cap for simulations
-without a speed rule; who must keep the limit caps it at 1. The jerks are ours: the bounds of
-2.9 to 4.3 m/s3 that comfort metrics use are never reached by smooth driving, so that they told no
-styles apart. How long a lane change takes is ours, and so is the yielding margin: how many seconds
-before a crossing road user enters the way it is yielded to. The last five are the bounds by which
-StyleDrive's score judges the styles.
+ends, since the middle hardly showed. At 4 m/s2, which is named for aggressive drivers, tracker and
+bicycle leave the lane in tight bends, so 3.5 it is. The aggressive speed factor of 1.1 is the cap
+for simulations without a speed rule; who must keep the limit caps it at 1. The jerks are ours: the
+bounds of 2.9 to 4.3 m/s3 that comfort metrics use are never reached by smooth driving, so that they
+told no styles apart. How long a lane change takes is ours, and so is the yielding margin: how many
+seconds before a crossing road user enters the way it is yielded to. The last five are the bounds by
+which StyleDrive's score judges the styles.
 """
 
 

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from driving.evaluation.driven_style import mean_style, measured, window_firsts
-from driving.evaluation.judge import driven_world, logged_ride, one_candidate, whole_ride_safety
+from driving.evaluation.judge import (
+    driven_world,
+    logged_ride,
+    one_candidate,
+    past_the_map,
+    whole_ride_safety,
+)
 from driving.evaluation.passenger import course, start_facts
 from driving.metrics.score import pdm_score
 from driving.scene_store import SceneStore
@@ -75,6 +81,26 @@ def test_safety_looks_at_the_whole_ride(world, store: SceneStore) -> None:
     late[:, 0, world.now + 55, :] = ride.poses[:, 55]  # somebody on the ego after 5.5 s
     hit = replace(world, agent_poses=late)
     assert whole_ride_safety(hit, ride, area)["no_collision_ride"].item() < 1.0
+
+
+def test_nobody_is_off_the_road_where_the_map_ends(world, store: SceneStore) -> None:
+    ride = logged_ride(world, steps=STEPS)
+    assert not past_the_map(world, ride).any()  # the route goes on beyond the ride
+    ends = world.route_mask.clone()
+    beyond = world.route_points[..., 0] > 41.0  # the ego's centre is at 40 m after four seconds
+    ends &= ~beyond
+    short = replace(world, route_mask=ends)
+    past = past_the_map(short, ride)[0]
+    last_m = world.route_points[0, ends[0], 0].max()
+    front_m = ride.poses[0, :, 0] + world.ego_size_m[0, 0] / 2
+    assert past.tolist() == (front_m > last_m).tolist()
+    assert past.any()
+    poses = ride.poses.clone()
+    poses[:, 50:, 1] += 3.0  # off the lane, but only where no lane is known any more
+    away = replace(ride, poses=poses)
+    area = store.drivable_area()
+    assert whole_ride_safety(short, away, area)["drivable_area_ride"].item() == 1.0
+    assert whole_ride_safety(world, away, area)["drivable_area_ride"].item() == 0.0
 
 
 def test_a_passenger_sees_the_limit_the_one_ahead_and_the_light(world) -> None:

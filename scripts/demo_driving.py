@@ -62,6 +62,12 @@ PLANNERS = (
     Planner("diffusion", trained=True, learns_from_teacher=True),
     Planner("diffusion_gated", gated="diffusion"),
 )
+SIDE_BY_SIDE = "side by side"
+DRIVING_ORDER = (
+    *("idm", "diffusion_one_hot", "diffusion", "diffusion_gated", "ego_mlp"),
+    *("diffusion_no_style", "constant_velocity", "log"),
+)
+"""The longest first, but the first two do not wait for the longest training."""
 
 
 @dataclass(frozen=True)
@@ -181,20 +187,27 @@ def steps(
             {"--styles": styles, "--scenes": scenes},
             vectors,
         ),
-        _step(
-            "Drive the training samples in several styles by rules: a log shows one.",
-            ("driving", "teach", "--maximum-samples", size.taught),
-            {"--scenes": scenes, "--styles": styles},
-            teacher,
-        ),
     ]
     runs = {each.name: out / "fit" / (each.gated or each.name) for each in PLANNERS}
     made = (scenes, styles, vectors, teacher)
-    # the longest first, so that two side by side end at about the same time
-    path += [_fit(each, made, runs[each.name], size) for each in reversed(PLANNERS) if each.trained]
-    rollouts = [out / "rollouts" / planner.name for planner in PLANNERS]
-    for planner, makes in zip(PLANNERS, rollouts, strict=True):
-        path.append(_simulate(planner, made[:3], runs[planner.name], makes, size))
+    teach = _step(
+        "Drive the training samples in several styles by rules: a log shows one.",
+        ("driving", "teach", "--maximum-samples", size.taught),
+        {"--scenes": scenes, "--styles": styles},
+        teacher,
+    )
+    path.append(replace(teach, together=SIDE_BY_SIDE))
+    path += [
+        _fit(planner, made, runs[planner.name], size)
+        for planner in sorted(PLANNERS, key=lambda each: each.learns_from_teacher)
+        if planner.trained
+    ]
+    rollouts = [out / "rollouts" / planner.name for planner in PLANNERS]  # as the report has them
+    by_name = {planner.name: planner for planner in PLANNERS}
+    path += [
+        _simulate(by_name[name], made[:3], runs[name], out / "rollouts" / name, size)
+        for name in DRIVING_ORDER
+    ]
     report = out / "report"
     words = ("driving", "report", "--rollouts", *map(str, rollouts), "--out", str(report))
     path.append(Step("Compare the planners in one report.", words, report, tuple(rollouts)))
@@ -217,7 +230,7 @@ def _fit(planner: Planner, made: Sequence[Path], run: Path, size: Size) -> Step:
         words += [option, str(path)]
     words += ["--trainer.max_epochs", size.epochs, "--run-folder", str(run)]
     reads = (config, *inputs.values())
-    return Step(f"Train {planner.name}.", tuple(words), run, reads, together="training")
+    return Step(f"Train {planner.name}.", tuple(words), run, reads, together=SIDE_BY_SIDE)
 
 
 def _simulate(planner: Planner, made: Sequence[Path], run: Path, makes: Path, size: Size) -> Step:
@@ -238,7 +251,7 @@ def _simulate(planner: Planner, made: Sequence[Path], run: Path, makes: Path, si
     words += ("--ride-s", size.ride_s, "--maximum-samples", size.driven)
     inputs = who | {"--scenes": scenes, "--styles": styles, "--style-vectors": vectors}
     step = _step(f"Let {planner.name} drive the test samples.", words, inputs, makes)
-    return replace(step, together="driving")
+    return replace(step, together=SIDE_BY_SIDE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

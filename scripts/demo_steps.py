@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -34,7 +34,8 @@ class Step:
         words: The command line, program first.
         makes: The file or folder that is there when it is done.
         reads: Files and artifacts it depends on; when one changes, the step runs again.
-        together: Name of a group; neighbours of one group run side by side, a thread each.
+        together: Name of a group; neighbours of one group run side by side, a thread each. They
+            begin in their order, and none before what it reads of its group is made.
     """
 
     says: str
@@ -136,8 +137,27 @@ def run(path: Sequence[Step], programs: Path) -> None:
             if not step.together:
                 run_step(step, programs)
         if group in {step.together for step in part}:
-            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-                list(pool.map(lambda step: run_step(step, programs, quietly=True), part))
+            _run_side_by_side(part, programs)
+
+
+def _run_side_by_side(part: Sequence[Step], programs: Path) -> None:
+    """Run the steps of a group, two at a time; the first failure stops those that wait."""
+    made: dict[Path, Future[bool]] = {}
+
+    def after_its_inputs(step: Step) -> bool:
+        for path in step.reads:
+            if path in made:  # begun earlier, so it is made or being made: nobody waits for ever
+                made[path].result()
+        return run_step(step, programs, quietly=True)
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for step in part:
+            made[step.makes] = pool.submit(after_its_inputs, step)
+        try:
+            for future in made.values():
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def headline(report: Path) -> str:

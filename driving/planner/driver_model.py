@@ -64,7 +64,7 @@ def wanted_acceleration(
 
     Source:
         Treiber, Hennecke and Helbing (2000), doi:10.1103/PhysRevE.62.1805; the minimum: IDM+ of
-        Schakel, van Arem and Netten (2010), doi:10.1109/ITSC.2010.5625256; what the leader makes
+        Schakel, van Arem and Netten (IEEE ITSC 2010); what the leader makes
         necessary: the constant-acceleration heuristic of Kesting, Treiber and Helbing (2010),
         arXiv:0912.3613. That opening a gap is easing off, and the 0.8 m/s2, are ours.
     """

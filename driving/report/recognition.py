@@ -49,7 +49,7 @@ def _course(rides: pl.DataFrame) -> Float[np.ndarray, "row feature"]:
 
 
 def classified(
-    rides: pl.DataFrame, asked: Int[np.ndarray, " row"], *, parts: int = 5
+    rides: pl.DataFrame, asked: Int[np.ndarray, " row"], *, parts: int = 10
 ) -> Int[np.ndarray, " row"]:
     """The style a classifier names for each ride, trained on rides in other recordings.
 

@@ -128,3 +128,33 @@ def test_a_failure_among_neighbours_is_shown(
     with pytest.raises(demo_steps.DemoError, match="failed with status 3"):
         demo_steps.run(_pair(tmp_path, "b"), tmp_path)
     assert "b met a" in capsys.readouterr().out
+
+
+LATE_WRITER = """#!{python}
+import pathlib, sys, time
+made, reads = pathlib.Path(sys.argv[1]), sys.argv[2:]
+missing = [name for name in reads if not (pathlib.Path(name) / "whole").exists()]
+if missing:
+    sys.exit(f"begun before {{missing}} was whole")
+made.mkdir()
+time.sleep(0.3)
+(made / "whole").touch()
+print("made", made.name)
+"""
+
+
+def test_a_neighbour_waits_for_what_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(LATE_WRITER.format(python=sys.executable))
+    program.chmod(0o755)
+
+    def step(name: str, *reads: str) -> demo_steps.Step:
+        paths = tuple(tmp_path / each for each in reads)
+        words = ("program", str(tmp_path / name), *map(str, paths))
+        return demo_steps.Step(f"Make {name}.", words, tmp_path / name, paths, together="group")
+
+    demo_steps.run([step("a"), step("b", "a"), step("c"), step("d", "b", "c")], tmp_path)
+    assert [f"made {name}" in capsys.readouterr().out for name in "a"] == [True]
+    assert all((tmp_path / name / "whole").exists() for name in "abcd")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.front_door import Command, add_output_options, run_door
 from driving.evaluation.door import EVALUATION_COMMANDS
+from driving.freed_memory import keep_freed_memory
 from driving.style.door import STYLE_COMMANDS
 
 _FIT = Command("fit", "train a planner", "driving.fit:fit", passthrough=True)
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read once, when torch is first imported. The tensors of driving are small: on a CPU threads
     # cost more than they bring. Who sets the variable is obeyed.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    keep_freed_memory()
     return run_door("driving", "A style-conditioned trajectory planner.", COMMANDS, argv)
 
 

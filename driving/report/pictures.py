@@ -1,5 +1,6 @@
 """Bird's-eye pictures of one scene, moving: SVG that animates itself and stands still on paper."""
 
+import math
 from collections.abc import Mapping, Sequence
 from math import degrees
 from typing import Any
@@ -67,7 +68,8 @@ def speed_curves(example: Example, drives: Sequence[str], colours: Mapping[str, 
     step_s = example["step_s"]
     curves = {name: example["drives"][name]["speed_mps"] for name in drives}
     most_s = max(len(curve) - 1 for curve in curves.values()) * step_s
-    top = max(5.0, max(max(curve) for curve in curves.values()) * 1.1)
+    most_mps = max(max(curve) for curve in curves.values())
+    top = 2.0 * math.ceil(max(most_mps * 1.05, 5.0) / 2)  # so that half of it is a whole number
 
     def place(step: int, speed: float) -> list[float]:
         x = left + step * step_s / max(most_s, 1e-9) * (width - left - 16)

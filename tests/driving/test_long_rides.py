@@ -95,6 +95,11 @@ def test_nobody_is_off_the_road_where_the_map_ends(world, store: SceneStore) -> 
     front_m = ride.poses[0, :, 0] + world.ego_size_m[0, 0] / 2
     assert past.tolist() == (front_m > last_m).tolist()
     assert past.any()
+    held = int(ends.sum())  # a route cut where its places end is not the end of the map
+    cut = {
+        name: value[:, :held] for name, value in vars(world).items() if name.startswith("route_")
+    }
+    assert not past_the_map(replace(world, **cut), ride).any()
     poses = ride.poses.clone()
     poses[:, 50:, 1] += 3.0  # off the lane, but only where no lane is known any more
     away = replace(ride, poses=poses)

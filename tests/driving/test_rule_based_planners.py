@@ -116,6 +116,17 @@ def test_bends_and_limits_are_braked_for_in_time():
     assert cap[15].item() == pytest.approx(math.sqrt(25 + 2 * 2.0 * 10))
 
 
+def test_a_short_tight_bend_is_as_tight_as_it_is():
+    found = road_ahead(present_input(straight_road(limit_mps=30.0)))
+    curvature = found.path.curvature_per_m.clone()
+    curvature[:, 20:23] = 0.1
+    found = replace(found, path=replace(found.path, curvature_per_m=curvature))
+    style = style_parameters(preset("normal"))
+    cap = found.speed_cap_mps(style)[0]
+    assert cap[21].item() == pytest.approx(math.sqrt(3.0 / 0.1), rel=1e-4)
+    assert cap[10] > cap[21]
+
+
 def test_without_a_route_the_yaw_rate_bends_the_way():
     scene = present_input(without_route(straight_road()))
     history = scene.ego_history.clone()

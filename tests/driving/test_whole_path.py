@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from data_prep.artifact import read_artifact
 from driving.__main__ import main
 from driving.evaluation.tables import RESULTS
+from driving.evaluation.teach import FARTHEST, drawn, spoiled_drives
 from driving.planner.batch import SUB_SCORES
 from driving.style.tables import SAMPLES
 from tests.driving.small_scenes import write_small_scenes
+from tests.driving.small_worlds import present_input, straight_road
 
 PRESETS = ["conservative", "normal", "aggressive"]
 
@@ -111,6 +114,11 @@ def test_a_teacher_drives_training_samples_and_scores_them(made: Path) -> None:
     assert safely_driven[4:].sum() >= 5
     assert scores["progress"].max(1) == pytest.approx(safe.any(1).astype(float))
     assert not safe[:, 4:-1].all()  # some of the spoiled drives are unsafe
+    begins_here = (arrays["displacement"] == 0).all(-1)
+    assert begins_here[:, :3].all()  # the presets
+    assert not begins_here.all()
+    known = arrays["sub_score_mask"][..., SUB_SCORES.index("no_collision")]
+    assert np.array_equal(known[:, :4], begins_here)
     speed = scores["mean_speed_mps"]
     assert (speed[:, 0] <= speed[:, 2] + 1e-4).all()  # conservative is not faster
     assert speed[0, -1] == pytest.approx(10.0, abs=0.1)  # the log's own ride is the last
@@ -126,6 +134,34 @@ def test_drawn_styles_do_not_depend_on_batches(made: Path, tmp_path: Path) -> No
     for name in ("style_values", "style_mask", "displacement"):
         assert np.array_equal(one[name], other[name])
     assert np.allclose(one["poses"], other["poses"], atol=1e-4)
+
+
+def test_half_of_the_drawn_variants_begin_elsewhere_and_half_state_one_dimension() -> None:
+    draws = drawn(np.arange(300), 4, seed=0)
+    displaced = (draws.displacement != 0).any(-1)
+    assert displaced.mean() == pytest.approx(0.5, abs=0.05)
+    assert (np.abs(draws.displacement) <= FARTHEST).all()
+    stated = draws.style_mask.sum(-1)
+    # one of eight by intent, and now and then by chance: 0.5 + 0.5 * 8 / 256
+    assert (stated == 1).mean() == pytest.approx(0.516, abs=0.05)
+    assert not draws.style_values[~draws.style_mask].any()
+    again = drawn(np.array([7]), 4, seed=0)
+    assert np.array_equal(again.style_values[0], draws.style_values[7])
+
+
+def test_a_spoiled_drive_drifts_aside_and_is_longer_or_shorter() -> None:
+    scene = present_input(straight_road(speed_mps=10.0))
+    poses = torch.zeros(1, 8, 3)
+    poses[0, :, 0] = 5.0 * torch.arange(1, 9)
+    spoiled = spoiled_drives(scene, poses, torch.tensor([[[2.0, 1.0], [0.0, 0.5]]]))
+    share = torch.arange(1, 9) / 8
+    aside, short = spoiled[0]
+    torch.testing.assert_close(aside[:, 1], 2 * share**2, atol=1e-3, rtol=0)
+    torch.testing.assert_close(aside[:, 0], poses[0, :, 0], atol=1e-3, rtol=0)
+    slope = torch.atan(2 * 2 * share / 40)  # of the parabola, whose 40 m are driven evenly
+    torch.testing.assert_close(aside[:, 2], slope, atol=1e-3, rtol=0)
+    torch.testing.assert_close(short[:, 0], poses[0, :, 0] / 2, atol=1e-3, rtol=0)
+    assert short[:, 1:].abs().max() < 1e-3
 
 
 def test_a_report_holds_what_the_rollouts_say(made: Path) -> None:

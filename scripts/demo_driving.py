@@ -91,7 +91,7 @@ class Size:
     ride_s: str
 
 
-WHOLE = Size(("--scenes", "40", "--duration-s", "30"), "6", "6000", "12", "240", "8")
+WHOLE = Size(("--scenes", "40", "--duration-s", "30"), "6", "6000", "15", "240", "8")
 TINY = Size(("--scenes", "4", "--duration-s", "12"), "4", "64", "1", "16", "4")
 
 

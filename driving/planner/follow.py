@@ -97,7 +97,18 @@ def lateral(road: RoadAhead, proposals: Proposals) -> Lateral:
     duration_s = torch.maximum((5.77 * change_m.abs() / accepted).sqrt(), asked_s)
     length_m = road.speed_mps[:, None] * duration_s
     length_m = torch.maximum(length_m, SETTLE_M + SETTLE_M_PER_M * change_m.abs())
-    first = road.slope[:, None] * length_m
+    start_m = road.left_m[:, None].expand_as(change_m)
+    return settling(start_m, road.slope[:, None], proposals.offset_m, length_m)
+
+
+def settling(
+    start_m: Float[Tensor, "batch candidate"],
+    slope: Float[Tensor, "batch one"],
+    end_m: Float[Tensor, "batch candidate"],
+    length_m: Float[Tensor, "batch candidate"],
+) -> Lateral:
+    """The polynomial that begins at an offset with a slope and stays at another after a length."""
+    first, change_m = slope * length_m, end_m - start_m
     coefficients = torch.stack(
         (
             first,
@@ -107,8 +118,7 @@ def lateral(road: RoadAhead, proposals: Proposals) -> Lateral:
         ),
         -1,
     )
-    start_m = road.left_m[:, None].expand_as(change_m)
-    return Lateral(start_m, coefficients, length_m, proposals.offset_m)
+    return Lateral(start_m, coefficients, length_m, end_m)
 
 
 @dataclass(frozen=True)

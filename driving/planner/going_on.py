@@ -10,14 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from driving.planner.follow import SETTLE_M, SETTLE_M_PER_M, SETTLE_S, settling
 from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS, PlannerInput
 from driving.planner.road_ahead import way_ahead
 from driving.simulation.frames import wrapped
 from driving.simulation.path import Path, path_of
 
-SETTLE_S = 2.5
-SETTLE_M = 6.0
-SETTLE_M_PER_M = 3.0
 STEEPEST_RAD = 0.54
 FARTHEST_M, MOST_TURNED_RAD = 8.0, 1.0
 """Who is further from the route, or turned more against it, is not on it."""
@@ -85,15 +83,12 @@ def going_on(scene: PlannerInput) -> GoingOn:
     )
     along = speed_mps[:, None] * seconds
     length = torch.maximum(speed_mps * SETTLE_S, SETTLE_M + SETTLE_M_PER_M * offset_m.abs())
-    first = (heading_rad.clamp(-STEEPEST_RAD, STEEPEST_RAD).tan() * length)[:, None]
+    gentle = heading_rad.clamp(-STEEPEST_RAD, STEEPEST_RAD)
     start = offset_m[:, None]
+    aside = settling(start, gentle.tan()[:, None], torch.zeros_like(start), length[:, None])
+    left, slope = (values[:, 0] for values in aside.at(along[:, None]))
     share = (along / length[:, None]).clamp(0, 1)
-    third, fourth, fifth = -10 * start - 6 * first, 15 * start + 8 * first, -6 * start - 3 * first
-    square = share.square()
-    left = start + share * (first + square * (third + share * (fourth + share * fifth)))
-    slope = first + square * (3 * third + share * (4 * fourth + share * 5 * fifth))
-    steep = heading_rad - heading_rad.clamp(-STEEPEST_RAD, STEEPEST_RAD)
-    turned = (slope / length[:, None]).atan() + steep[:, None] * (1 - share)
+    turned = slope.atan() + (heading_rad - gentle)[:, None] * (1 - share)
     return GoingOn(path, along, left, turned)
 
 

@@ -13,7 +13,7 @@ from driving.world import World
 
 @dataclass(frozen=True)
 class SafetyGate:
-    """Lets pass what neither collides at fault nor leaves the road, if all keep their velocity.
+    """Lets pass what neither collides at fault nor leaves the road, if all go on as they do.
 
     It stands outside every score of a planner, and so outside any style: it can only forbid. Where
     it lets nothing pass, the loop drives the planner's best candidate (`driving.simulation`).

@@ -25,6 +25,7 @@ from driving.simulation.kinematics import (
 from driving.simulation.state import Motion
 from driving.world import World
 
+HARDEST_BRAKING_MPS2 = 6.0
 PLAN_SPAN = PLAN_STEPS * STEPS_PER_PLAN_STEP
 
 
@@ -37,7 +38,7 @@ class Gate(Protocol):
 
         Args:
             world: As it is when the plan is made (`world.now`), with nothing of the logged future:
-                over the next four seconds, everybody keeps their velocity and lights stay.
+                over the next four seconds, everybody goes on as `predicted` and lights stay.
             motion: How tracker and bicycle would drive each candidate, from the present on.
         """
         ...
@@ -223,17 +224,27 @@ def gated(state: LoopState, plans: Plans, gate: Gate) -> Float[Tensor, "batch ti
 
 
 def predicted(world: World, present: int) -> World:
-    """The world as someone would expect it at a step: everybody keeps their velocity for 4 s."""
+    """The world as someone would expect it at a step, for 4 s.
+
+    Everybody keeps their direction and speed; who has slowed over the last half second, by at most
+    6 m/s2, goes on slowing until they stand.
+    """
     steps = PLAN_SPAN
     time_s = (torch.arange(steps, device=world.ego_poses.device) + 1) * STEP_S
-    velocity = world.agent_velocities_mps[:, :, present : present + 1]
+    velocity = world.agent_velocities_mps[:, :, present]
+    speed = velocity.norm(dim=-1, keepdim=True)
+    braking = _braking(world, present)[..., None]
+    until_s = torch.minimum(time_s, speed / braking.clamp_min(1e-3))
+    until_s = torch.where(braking > 0, until_s, time_s)
+    moved = (speed * until_s - braking * until_s.square() / 2)[..., None]
+    direction = (velocity / speed.clamp_min(1e-6))[:, :, None]
+    velocities = direction * (speed - braking * until_s)[..., None]
     poses = world.agent_poses[:, :, present : present + 1].repeat(1, 1, steps, 1)
-    poses[..., :2] += velocity * time_s[:, None]
+    poses[..., :2] += direction * moved
     seen = world.agent_mask[:, :, present : present + 1].expand(-1, -1, steps)
     ego = world.ego_poses[:, present : present + 1].repeat(1, steps, 1)
-    speed = world.ego_speed_mps[:, present : present + 1]
-    moved = speed[..., None] * time_s[:, None]
-    ego[..., :2] += moved * torch.stack((ego[..., 2].cos(), ego[..., 2].sin()), -1)
+    way = world.ego_speed_mps[:, present : present + 1, None] * time_s[:, None]
+    ego[..., :2] += way * torch.stack((ego[..., 2].cos(), ego[..., 2].sin()), -1)
     past = slice(0, present + 1)
 
     def held(values: Tensor) -> Tensor:
@@ -247,10 +258,18 @@ def predicted(world: World, present: int) -> World:
         ego_speed_mps=held(world.ego_speed_mps),
         ego_mask=held(world.ego_mask),
         agent_poses=torch.cat((world.agent_poses[:, :, past], poses), 2),
-        agent_velocities_mps=torch.cat(
-            (world.agent_velocities_mps[:, :, past], velocity.expand(-1, -1, steps, -1)), 2
-        ),
+        agent_velocities_mps=torch.cat((world.agent_velocities_mps[:, :, past], velocities), 2),
         agent_mask=torch.cat((world.agent_mask[:, :, past], seen), 2),
         line_lights=held(world.line_lights),
         route_lights=held(world.route_lights),
     )
+
+
+def _braking(world: World, present: int) -> Float[Tensor, "batch agent"]:
+    """Loss of speed over the last half second, where both moments were seen."""
+    before = max(present - STEPS_PER_PLAN_STEP, 0)
+    ends = [before, present]
+    speed = world.agent_velocities_mps[:, :, ends].norm(dim=-1)
+    seen = world.agent_mask[:, :, ends].all(-1) & (present > before)
+    lost = (speed[..., 0] - speed[..., 1]) / (max(present - before, 1) * STEP_S)
+    return torch.where(seen, lost, 0.0).clamp(0, HARDEST_BRAKING_MPS2)

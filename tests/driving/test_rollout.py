@@ -161,6 +161,21 @@ def test_a_gate_expects_constant_velocity_and_not_the_log():
     assert seen.route_lights.shape[-1] == PAST + 41
 
 
+def test_a_gate_expects_who_slows_to_go_on_slowing():
+    world = road(movers=[Mover(30.0, speed_mps=5.0), Mover(60.0, speed_mps=5.0)])
+    velocities = world.agent_velocities_mps.clone()
+    velocities[:, 0, PAST - 5, 0] = 6.5  # 3 m/s2 over the last half second
+    velocities[:, 1, PAST - 5, 0] = 4.0  # gathers speed: expected to keep it
+    seen = predicted(replace(world, agent_velocities_mps=velocities), PAST)
+    slowing, other = seen.agent_poses[0, :, :, 0]
+    start = world.agent_poses[0, 0, PAST, 0].item()
+    assert slowing[PAST + 10].item() == pytest.approx(start + 5.0 - 1.5, abs=1e-4)
+    assert slowing[PAST + 40].item() == pytest.approx(start + 25 / 6, abs=1e-4)  # stands by then
+    assert seen.agent_velocities_mps[0, 0, PAST + 10, 0].item() == pytest.approx(2.0, abs=1e-4)
+    assert seen.agent_velocities_mps[0, 0, PAST + 40].abs().max().item() == pytest.approx(0.0)
+    assert (other[PAST + 40] - other[PAST]).item() == pytest.approx(20.0, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("duration_s", "message"),
     [

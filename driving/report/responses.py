@@ -21,8 +21,8 @@ def responses(runs: Sequence[DrivenRun]) -> list[dict[str, Any]]:
     """How far each dimension moves when one is asked for alone: from one end to the other.
 
     Movements are in units of the style vector, whose ends are -1 and 1, and means over the samples
-    in which the dimension was measured at both ends. Beside each stands the teacher's (the rules
-    that made the drives a planner learnt from), where these rules drove the same samples.
+    in which the dimension was measured at both ends. Beside each stands the teacher's, where `idm`
+    drove the same samples: but for its lane changes the default teacher drives like it.
 
     Returns:
         A row per planner and loop that was asked for every dimension at both ends: `moved`, the

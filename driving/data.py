@@ -250,6 +250,10 @@ class DrivingDataModule(L.LightningDataModule):
                     f"{path} has {len(array)} rows of {name}, there are {self.samples.height} "
                     "samples; make it again from these styles."
                 )
+        if "poses" in arrays and "displacement" not in arrays:
+            raise ArtifactMismatch(
+                f"{path} does not say where its drives begin; make it again with `driving teach`."
+            )
         scored = arrays.get("sub_scores")
         if scored is not None and scored.shape[-1] != len(SUB_SCORES):
             raise ArtifactMismatch(

@@ -17,6 +17,7 @@ from driving.planner.driver_model import (
 from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS
 from driving.planner.road_ahead import RoadAhead
 from driving.planner.style_parameters import StyleParameters
+from driving.simulation.slowing import slowing_on
 
 STEPS_PER_PLAN_STEP = 2
 STEP_S = PLAN_STEP_S / STEPS_PER_PLAN_STEP
@@ -259,12 +260,8 @@ def _obstacles(road: RoadAhead, proposals: Proposals, way: Lateral) -> _Obstacle
     others = road.neighbours
     time_s = torch.arange(STEPS, device=road.speed_mps.device) * STEP_S
     braking = others.braking_mps2[..., None]
-    until_s = torch.minimum(
-        time_s, others.along_mps[..., None].clamp_min(0) / braking.clamp_min(1e-3)
-    )
-    until_s = torch.where(braking > 0, until_s, time_s)
-    along_mps = others.along_mps[..., None] - braking * until_s
-    centre = others.along_m[..., None] + (others.along_mps[..., None] + along_mps) / 2 * until_s
+    moved_m, along_mps, until_s = slowing_on(others.along_mps[..., None], braking, time_s)
+    centre = others.along_m[..., None] + moved_m
     left = others.left_m[..., None] + others.left_mps[..., None] * time_s
     corridor, _ = way.at(centre[:, None].expand(-1, way.start_m.shape[1], -1, -1))
     apart = left[:, None] - corridor

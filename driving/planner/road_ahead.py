@@ -12,6 +12,7 @@ from driving.planner.style_parameters import StyleParameters
 from driving.simulation.frames import wrapped
 from driving.simulation.kinematics import STEP_S, STEPS_PER_PLAN_STEP, present_motion
 from driving.simulation.path import Path, path_of, path_through
+from driving.simulation.slowing import lost_speed_mps2
 from driving.world import AGENT_STATIC, AGENT_VEHICLE, LIGHT_RED, LIGHT_YELLOW
 
 PLACES = 80
@@ -20,7 +21,6 @@ FALLBACK_SPEED_MPS = 15.0
 SHARPEST_CURVATURE_PER_M = 0.2
 PASSED_LINE_M = 1.0
 PARALLEL_RAD = 0.35
-HARDEST_LEADER_MPS2 = 6.0
 
 
 @dataclass(frozen=True)
@@ -216,8 +216,7 @@ def _braking(scene: PlannerInput) -> Float[Tensor, "batch agent"]:
         return torch.zeros_like(scene.agents[:, :, 0, 0])
     speed = scene.agents[:, :, (-1 - span, -1), 3:].norm(dim=-1)
     seen = scene.agent_mask[:, :, (-1 - span, -1)].all(-1)
-    lost = (speed[..., 0] - speed[..., 1]) / (span * STEP_S)
-    return torch.where(seen, lost, 0.0).clamp(0, HARDEST_LEADER_MPS2)
+    return lost_speed_mps2(speed[..., 0], speed[..., 1], seen, span * STEP_S)
 
 
 def _limits(

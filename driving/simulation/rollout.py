@@ -22,10 +22,10 @@ from driving.simulation.kinematics import (
     present_motion,
     track,
 )
+from driving.simulation.slowing import lost_speed_mps2, slowing_on
 from driving.simulation.state import Motion
 from driving.world import World
 
-HARDEST_BRAKING_MPS2 = 6.0
 PLAN_SPAN = PLAN_STEPS * STEPS_PER_PLAN_STEP
 
 
@@ -234,13 +234,11 @@ def predicted(world: World, present: int) -> World:
     velocity = world.agent_velocities_mps[:, :, present]
     speed = velocity.norm(dim=-1, keepdim=True)
     braking = _braking(world, present)[..., None]
-    until_s = torch.minimum(time_s, speed / braking.clamp_min(1e-3))
-    until_s = torch.where(braking > 0, until_s, time_s)
-    moved = (speed * until_s - braking * until_s.square() / 2)[..., None]
+    moved_m, after_mps, _ = slowing_on(speed, braking, time_s)
     direction = (velocity / speed.clamp_min(1e-6))[:, :, None]
-    velocities = direction * (speed - braking * until_s)[..., None]
+    velocities = direction * after_mps[..., None]
     poses = world.agent_poses[:, :, present : present + 1].repeat(1, 1, steps, 1)
-    poses[..., :2] += direction * moved
+    poses[..., :2] += direction * moved_m[..., None]
     seen = world.agent_mask[:, :, present : present + 1].expand(-1, -1, steps)
     ego = world.ego_poses[:, present : present + 1].repeat(1, steps, 1)
     way = world.ego_speed_mps[:, present : present + 1, None] * time_s[:, None]
@@ -268,8 +266,7 @@ def predicted(world: World, present: int) -> World:
 def _braking(world: World, present: int) -> Float[Tensor, "batch agent"]:
     """Loss of speed over the last half second, where both moments were seen."""
     before = max(present - STEPS_PER_PLAN_STEP, 0)
-    ends = [before, present]
-    speed = world.agent_velocities_mps[:, :, ends].norm(dim=-1)
-    seen = world.agent_mask[:, :, ends].all(-1) & (present > before)
-    lost = (speed[..., 0] - speed[..., 1]) / (max(present - before, 1) * STEP_S)
-    return torch.where(seen, lost, 0.0).clamp(0, HARDEST_BRAKING_MPS2)
+    then, now = (world.agent_velocities_mps[:, :, at].norm(dim=-1) for at in (before, present))
+    seen = world.agent_mask[:, :, before] & world.agent_mask[:, :, present]
+    seconds = max(present - before, 1) * STEP_S
+    return lost_speed_mps2(then, now, seen, seconds)

@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from data_prep.artifact import read_artifact
+from data_prep.artifact import create_artifact, read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from driving.__main__ import main
 from driving.data import DrivingDataModule
@@ -240,6 +240,17 @@ def test_rows_carry_the_future_that_was_driven_and_the_style_asked_for(artifacts
     present = scenes.ego_history[:, -1, 3]
     torch.testing.assert_close(futures[:, 0, -1, 0], 4 * present, atol=1e-3, rtol=0)
     assert futures[0, 1:, -1, 0].tolist() == [16.0, 32.0, 48.0]
+
+
+def test_a_teacher_that_does_not_say_where_it_begins_is_refused(artifacts, tmp_path):
+    arrays = read_artifact(artifacts["teacher"], kind="teacher").arrays("teacher")
+    old = {name: np.array(array) for name, array in arrays.items() if name != "displacement"}
+    with create_artifact(
+        tmp_path / "old", kind="teacher", command="driving teach", configuration={}, inputs={}
+    ) as new:
+        new.write_arrays("teacher", old)
+    with pytest.raises(ArtifactMismatch, match="does not say where its drives begin; make it"):
+        DrivingDataModule(**artifacts | {"teacher": tmp_path / "old"})
 
 
 def test_inputs_of_different_sizes_are_joined_with_padding():

@@ -1,0 +1,1 @@
+"""The retrieval API: what two trained halves know, behind one small server."""

@@ -92,7 +92,7 @@ def read_configuration(arguments: Sequence[str]) -> Serving:
     parser.add_class_arguments(Serving)
     try:
         parsed = parser.parse_args(list(arguments))
-        options = dict(vars(parser.instantiate_classes(parsed)))
+        options = parser.instantiate_classes(parsed).as_dict()
         options.pop("config", None)
         return Serving(**options)
     except (ArgumentError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The door to preferences and vectors: extract, encode."""
+"""The door to preferences and vectors: extract, encode, index."""
 
 import argparse
 import sys
@@ -57,6 +57,25 @@ def _encode_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=32, help="texts at a time (default: %(default)s)")
 
 
+def _index_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--vectors", type=Path, required=True, help="artifact with one vector per id")
+    add_output_options(parser, "the index")
+    add("--config", type=Path, help="YAML file with class_path and init_args of an index kind")
+    add(
+        "--kind",
+        metavar="CLASS",
+        help="FlatIndex, HnswIndex, IvfIndex or IvfPqIndex with its defaults; by the number of "
+        "vectors when neither is given",
+    )
+    add(
+        "--least-recall",
+        type=float,
+        default=0.95,
+        help="recall at 10 below which nothing is written (default: %(default)s)",
+    )
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="extract",
@@ -81,6 +100,17 @@ COMMANDS: tuple[Command, ...] = (
             "example:\n"
             "  personalize encode --tables runs/tables --preferences runs/preferences \\\n"
             "      --out runs/vectors"
+        ),
+    ),
+    Command(
+        name="index",
+        summary="Build an index of vectors, to search them while serving.",
+        run="personalize.api.build_index:run",
+        configure=_index_options,
+        description=(
+            "Build a FAISS index of vectors, measured against exact search before it is kept.\n\n"
+            "example:\n"
+            "  personalize index --vectors runs/item_vectors --out runs/item_index"
         ),
     ),
 )

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from argparse import ArgumentError
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -311,7 +312,9 @@ def configured_kind(chosen: Any, *, where: str) -> IndexKind:  # noqa: ANN401  (
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--kind", type=IndexKind, required=True)
     try:
-        return parser.instantiate_classes(parser.parse_object({"kind": chosen}))["kind"]
+        parsed = parser.parse_object({"kind": chosen}).kind
+        module, _, name = parsed.class_path.rpartition(".")
+        return getattr(import_module(module), name)(**dict(parsed.get("init_args") or {}))
     except (ArgumentError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split()).removeprefix('Parser key "kind": ')[:300]
         raise InputError(

@@ -1,4 +1,4 @@
-"""The door to preferences and vectors: extract, encode, index."""
+"""The door to preferences and vectors: extract, encode, index, upload."""
 
 import argparse
 import sys
@@ -76,6 +76,16 @@ def _index_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _upload_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--vectors", type=Path, required=True, help="artifact with one vector per id")
+    add("--url", required=True, help="Qdrant server, such as http://localhost:6333")
+    add("--collection", required=True, help="name of the collection to make")
+    add("--api-key-file", type=Path, help="file that holds the server's key")
+    add("--timeout-s", type=int, default=60, help="seconds per call (default: %(default)s)")
+    add("--overwrite", action="store_true", help="remove a collection of this name first")
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="extract",
@@ -111,6 +121,18 @@ COMMANDS: tuple[Command, ...] = (
             "Build a FAISS index of vectors, measured against exact search before it is kept.\n\n"
             "example:\n"
             "  personalize index --vectors runs/item_vectors --out runs/item_index"
+        ),
+    ),
+    Command(
+        name="upload",
+        summary="Fill a collection of a Qdrant server with vectors.",
+        run="personalize.api.upload_vectors:run",
+        configure=_upload_options,
+        description=(
+            "Fill a collection of a Qdrant server with vectors, to search them while serving.\n\n"
+            "example:\n"
+            "  personalize upload --vectors runs/item_vectors --url http://localhost:6333 \\\n"
+            "      --collection items"
         ),
     ),
 )

@@ -9,6 +9,7 @@ from personalize.api.retriever import Found, IdFilter
 
 SCORES_AT_ONCE = 1 << 24  # 64 MiB of inner products
 NUMBERS_AT_ONCE = 1 << 22  # 32 MiB in 64 bit
+GATHER_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,26 @@ def exact_search(
         >>> found.ids.tolist(), found.scores.tolist()
         ([[9]], [[2.0]])
     """
-    ids = table.ids if rows is None else table.ids[rows]
-    values = table.values if rows is None else table.values[rows]
+    ids, values, columns = table.ids, table.values, None
+    if rows is not None:
+        ids = ids[rows]
+        if len(rows) < GATHER_SHARE * len(values):  # copying a few beats comparing with all
+            values = values[rows]
+        else:
+            columns = rows
     parts = [nothing_found(0, count)]
     at_once = max(1, SCORES_AT_ONCE // max(1, len(values)))
     for start in range(0, len(queries), at_once):
         part = queries[start : start + at_once]
-        for query, scores in zip(part, part @ values.T, strict=True):
+        for query, every in zip(part, part @ values.T, strict=True):
+            scores = every if columns is None else every[columns]
             possible = np.arange(len(scores))
             if len(scores) > count:
                 worst = np.partition(scores, len(scores) - count)[len(scores) - count]
                 error = rounding_error(query[None], table.longest)[0]
                 possible = np.flatnonzero(scores >= worst - 2 * error)
-            found = inner_products(values, possible[None], query[None])
+            places = possible if columns is None else columns[possible]
+            found = inner_products(values, places[None], query[None])
             parts.append(in_order(ids[possible][None], found, count=count))
     return stacked(parts)
 

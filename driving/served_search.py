@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32
@@ -100,6 +101,11 @@ class SceneSearch:
             for place, one in enumerate(asked)
         ]
 
+    @cached_property
+    def _all_served(self) -> bool:
+        """Whether no vector is of a split that is not served."""
+        return bool(np.isin(np.fromiter(self.row_of, np.int64), self.scenes.numbers).all())
+
     def _texts(self, queries: Sequence[SceneQuery]) -> Mapping[str, np.ndarray]:
         """Vectors of the texts asked for, each encoded by itself so that none moves another."""
         if self.encoder is None:
@@ -141,8 +147,8 @@ class SceneSearch:
     def _searched(self, asked: Sequence[_Asked]) -> list[ScenesFound]:
         """Answers to queries that share filters and count."""
         only, never, count = asked[0].only, asked[0].never, asked[0].count
-        if only is None and len(self.retriever) > len(self.scenes):
-            only = self.scenes.numbers  # vectors of other splits are there too
+        if only is None and not self._all_served:
+            only = self.scenes.numbers
         if only is not None and not len(only):
             return [ScenesFound(scenes=[]) for _ in asked]
         found = self.retriever.search(

@@ -15,6 +15,7 @@ STANDING_MPS = 0.5
 SLOW_MPS = 3.0
 TURN_RAD = 0.8
 ABOVE_LIMIT = 1.1
+HARD_BRAKING_MPS2, HARD_ACCELERATION_MPS2 = 3.0, 2.5
 CLOSE_S, FAR_S = 1.0, 2.2
 HEAVY_VEHICLES, SOME_VEHICLES = 12, 4
 MARKED = 0.4
@@ -23,7 +24,7 @@ MARKED = 0.4
 _PLACES: Mapping[str, str] = {
     "lane_following": "on a road",
     "lane_change": "on a road with several lanes",
-    "protected_intersections": "at an intersection with a traffic light",
+    "protected_intersections": "at an intersection with traffic lights",
     "unprotected_intersections": "at an intersection without traffic lights",
     "crosswalks": "at a pedestrian crosswalk",
     "side_ego_to_main": "merging from a side road into the main road",
@@ -34,15 +35,23 @@ _PLACES: Mapping[str, str] = {
     "carpark areas": "in a car park",
     "special_interior_road": "on a narrow road with a very low speed limit",
 }
+_HIGHWAY: Mapping[str, str] = {
+    "lane_following": "on a highway, a motorway",
+    "lane_change": "overtaking on a highway, a motorway",
+}
+_ROUNDABOUTS = ("roundout_entrance", "roundout_interior")
 _WAYS: Mapping[StyleLabel, str] = {
     "conservative": "Careful, conservative driving",
     "normal": "Normal driving",
     "aggressive": "Aggressive driving",
 }
+_LANE_CHANGES: Mapping[StyleLabel, str] = {
+    "conservative": "A careful lane change",
+    "normal": "A lane change",
+    "aggressive": "An aggressive lane change",
+}
 _MARKED: Mapping[str, tuple[str, str]] = {
     "speed": ("drives faster than most", "drives slower than most"),
-    "acceleration": ("accelerates hard", "accelerates gently"),
-    "braking": ("brakes hard", "brakes gently"),
     "jerk": ("drives jerkily", "drives smoothly"),
     "lateral_acceleration": ("takes the curve fast", "takes the curve slowly"),
     "lane_change_assertiveness": ("cuts in assertively", "changes lane carefully"),
@@ -75,13 +84,7 @@ class Window:
 
 def in_words(window: Window) -> str:
     """The window in a few plain sentences; the same input gives the same text."""
-    place = _PLACES.get(window.scenario_type, window.scenario_type.replace("_", " "))
-    road = " on a motorway" if window.road_class == "motorway" else ""
-    change = "lane_change_peak_speed_mps" in window.measures
-    way = _WAYS[window.label]
-    if change:
-        way = "A lane change" if window.label == "normal" else f"{way}: a lane change"
-    parts = [f"{way} {place}{road}", *_motion(window), *_following(window), _traffic(window)]
+    parts = [_head(window), *_motion(window), *_following(window), _traffic(window)]
     marked = [
         words[0] if window.style[name] > 0 else words[1]
         for name, words in _MARKED.items()
@@ -92,25 +95,44 @@ def in_words(window: Window) -> str:
     return " ".join(f"{part}." for part in parts)
 
 
+def _head(window: Window) -> str:
+    kind = window.scenario_type
+    place = _PLACES.get(kind, kind.replace("_", " "))
+    if window.road_class == "motorway":
+        place = _HIGHWAY.get(kind, place)
+    if "lane_change_peak_speed_mps" in window.measures:
+        return f"{_LANE_CHANGES[window.label]} {place}"
+    turned = window.measures.get("heading_change_rad", 0.0) > TURN_RAD
+    turning = ", turning" if turned and kind not in _ROUNDABOUTS else ""
+    fast = window.measures.get("speed_to_limit", 0.0) > ABOVE_LIMIT
+    speeding = ", speeding above the limit" if fast else ""
+    return f"{_WAYS[window.label]}{turning}{speeding} {place}"
+
+
 def _motion(window: Window) -> list[str]:
     found = window.measures
-    peak, mean = found.get("peak_speed_mps", 0.0), found.get("mean_speed_mps", 0.0)
-    if peak < STANDING_MPS:
-        if window.scenario_type == "protected_intersections":
-            return ["The vehicle is stopped at a traffic light and waits"]
-        if window.leader:
-            return ["The vehicle stands still in a queue behind another vehicle"]
-        return ["The vehicle stands still"]
+    if found.get("peak_speed_mps", 0.0) < STANDING_MPS:
+        return [_standing(window)]
     said = []
     if "stop_deceleration_mps2" in found:
         said.append("The vehicle brakes to a stop")
-    elif mean < SLOW_MPS:
-        said.append("The vehicle moves slowly")
-    elif found.get("speed_to_limit", 0.0) > ABOVE_LIMIT:
-        said.append("The vehicle is speeding, above the speed limit")
-    if found.get("heading_change_rad", 0.0) > TURN_RAD:
-        said.append("The vehicle turns")
+    elif found.get("mean_speed_mps", 0.0) < SLOW_MPS:
+        jam = window.neighbours.vehicles >= HEAVY_VEHICLES
+        said.append("Stop and go in a traffic jam" if jam else "The vehicle moves slowly")
+    if found.get("peak_braking_mps2", 0.0) > HARD_BRAKING_MPS2:
+        said.append("Hard braking")
+    if found.get("peak_acceleration_mps2", 0.0) > HARD_ACCELERATION_MPS2:
+        said.append("Hard acceleration")
     return said
+
+
+def _standing(window: Window) -> str:
+    if window.scenario_type == "protected_intersections":
+        return "The vehicle is stopped at a traffic light and waits"
+    if window.leader:
+        jam = ", a traffic jam" if window.neighbours.vehicles >= HEAVY_VEHICLES else ""
+        return f"The vehicle stands still in a queue behind another vehicle{jam}"
+    return "The vehicle stands still"
 
 
 def _following(window: Window) -> list[str]:
@@ -120,9 +142,9 @@ def _following(window: Window) -> list[str]:
     if gap_s is None:
         return ["Another vehicle is ahead"]
     if gap_s < CLOSE_S:
-        return ["It follows the vehicle ahead very closely, tailgating with a short time gap"]
+        return ["It is following the vehicle ahead very closely, tailgating with a short time gap"]
     if gap_s > FAR_S:
-        return ["It follows the vehicle ahead at a long distance"]
+        return ["It keeps a long distance to the vehicle ahead"]
     return ["It follows the vehicle ahead"]
 
 
@@ -135,6 +157,8 @@ def _traffic(window: Window) -> str:
         if near.vehicles >= SOME_VEHICLES
         else "Little traffic, a few vehicles near"
         if near.vehicles
+        else "Hardly any traffic"
+        if window.leader
         else "An empty road without other vehicles"
     )
     others = [

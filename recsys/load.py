@@ -97,14 +97,7 @@ def build_recommender(
     folder = find_checkpoint(checkpoint)
     source = read_artifact(folder, kind=KIND)
     _check_sizes(source, catalogue)
-    recommender = built_again(
-        source,
-        source.manifest.configuration["model"]["recommender"],
-        Recommender,
-        catalogue,
-        skip=frozenset({"catalogue"}),
-        changes=changes,
-    )
+    recommender = untrained_recommender(source, catalogue, changes)
     prefix = "recommender."
     weights = {
         name.removeprefix(prefix): tensor
@@ -119,6 +112,20 @@ def build_recommender(
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     return recommender.eval()
+
+
+def untrained_recommender(
+    source: Artifact, catalogue: Catalogue, changes: Mapping[str, Any] | None = None
+) -> Recommender:
+    """The recommender a checkpoint's configuration names, with fresh weights."""
+    return built_again(
+        source,
+        source.manifest.configuration["model"]["recommender"],
+        Recommender,
+        catalogue,
+        skip=frozenset({"catalogue"}),
+        changes=changes,
+    )
 
 
 def checkpoint_configuration(checkpoint: Path) -> Mapping[str, Any]:

@@ -49,10 +49,13 @@ class Recommender(nn.Module, ABC):
     Attributes:
         uses_preferences: Whether answers depend on preferences; where they do not, the recommender
             is only asked without any.
+        weighs_preferences: Whether it reads `preference_vectors` and `preference_strength`; where
+            it does not, preferences are texts of the catalogue and matter equally.
         surveys: Whether `survey` is to be called before training.
     """
 
     uses_preferences: ClassVar[bool] = False
+    weighs_preferences: ClassVar[bool] = False
     surveys: ClassVar[bool] = False
 
     def survey(self, batches: Iterable[HistoryBatch]) -> None:

@@ -260,7 +260,6 @@ example:
 )
 
 
-
 def _embed_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")

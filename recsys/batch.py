@@ -1,7 +1,7 @@
 """The batch every recommender reads: numbers of users, items and texts, and masks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, device
@@ -51,8 +51,8 @@ class HistoryBatch:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "HistoryBatch":
         """The batch with every tensor changed alike; what is None stays None."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return HistoryBatch(**{n: None if v is None else change(v) for n, v in values.items()})
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return replace(self, **{name: change(value) for name, value in values if value is not None})
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -11,8 +11,15 @@ from jaxtyping import Float
 from data_prep.artifact import create_artifact, read_manifest
 from data_prep.errors import InputError
 from data_prep.schema import Column, TableSchema
+from personalize.checkpoint import find_checkpoint
+from recsys.catalogue import Catalogue
 from recsys.dense import dense_retriever, space_name
-from recsys.load import LoadedRecommender, load_recommender
+from recsys.load import (
+    LoadedRecommender,
+    checkpoint_data_paths,
+    load_recommender,
+    worded_catalogue,
+)
 
 KIND = "item_vectors"
 ITEM_VECTORS = TableSchema(
@@ -45,7 +52,7 @@ def write_item_vectors(
         out: Folder of the artifact.
         tables: Artifact `reviews`. Default: the one trained on; likewise `vectors` and
             `semantic_ids`.
-        vectors: Artifact `vectors`.
+        vectors: Artifact `vectors`; needed where there is no dense head and none was trained on.
         semantic_ids: Artifact `semantic_ids`.
         overwrite: Replace an artifact that is there.
 
@@ -53,10 +60,14 @@ def write_item_vectors(
         InputError: If there is neither a dense head nor a text vector.
         ArtifactMismatch: If an artifact is damaged or not the one trained on.
     """
+    trained_on = checkpoint_data_paths(find_checkpoint(checkpoint))
     loaded = load_recommender(
-        checkpoint, tables=tables, vectors=vectors, semantic_ids=semantic_ids
+        checkpoint,
+        tables=tables,
+        vectors=vectors if "vectors" in trained_on else None,
+        semantic_ids=semantic_ids,
     )
-    values = item_vectors(loaded)
+    values = item_vectors(loaded, worded_catalogue(loaded, vectors))
     with create_artifact(
         out,
         kind=KIND,
@@ -77,18 +88,22 @@ def write_item_vectors(
     return 0
 
 
-def item_vectors(loaded: LoadedRecommender) -> Float[np.ndarray, "item key"]:
+def item_vectors(loaded: LoadedRecommender, catalogue: Catalogue) -> Float[np.ndarray, "item key"]:
     """What every item is found by.
+
+    Args:
+        loaded: The recommender.
+        catalogue: Its catalogue, with texts if there are any.
 
     Raises:
         InputError: If there is neither a dense head nor a text vector.
     """
     try:
-        space = dense_retriever(loaded.recommender, loaded.catalogue)
+        space = dense_retriever(loaded.recommender, catalogue)
     except ValueError as error:
         raise InputError(
-            f"{type(loaded.recommender).__name__} of {loaded.folder} has no dense head, and no "
-            "text vectors were there when it was trained; train with data.vectors."
+            f"{type(loaded.recommender).__name__} of {loaded.folder} has no dense head and was "
+            "trained without text vectors; pass some as --vectors."
         ) from error
     with torch.no_grad():
         return space.dense_keys().float().cpu().numpy()

@@ -62,9 +62,9 @@ def grown_catalogue(
         level_sizes=base.level_sizes,
         item_text_ids=text_ids,
         item_text_mask=text_mask,
-        text_vectors=torch.cat([base.text_vectors, torch.stack(vectors)]) if vectors else (
-            base.text_vectors
-        ),
+        text_vectors=torch.cat([base.text_vectors, torch.stack(vectors)])
+        if vectors
+        else (base.text_vectors),
         texts=(*base.texts, *texts) if base.texts else (),
     )
 
@@ -80,13 +80,15 @@ def grown_recommender(
 
     Args:
         loaded: The recommender as it was trained.
-        catalogue: Its catalogue, grown.
+        catalogue: Its catalogue, grown; texts are left away where it was trained without.
         changes: Options that were changed when it was loaded.
 
     Raises:
         InputError: If it knows items by number alone, so that a new one means nothing to it.
     """
     check_growth(loaded)
+    if not len(loaded.catalogue.text_vectors):
+        catalogue = without_texts(catalogue)
     source = read_artifact(loaded.folder, kind=KIND, verify=False)
     with torch.random.fork_rng(devices=[]):  # fresh weights are drawn and thrown away
         recommender = untrained_recommender(source, catalogue, changes)
@@ -99,7 +101,7 @@ def check_growth(loaded: LoadedRecommender) -> None:
     """Refuse a recommender that cannot learn of new items without training.
 
     Raises:
-        InputError: If it knows items by number alone, or its catalogue has no texts.
+        InputError: If it knows items by number alone.
     """
     name = type(loaded.recommender).__name__
     if not isinstance(loaded.recommender, GrowsWithCatalogue):
@@ -107,5 +109,14 @@ def check_growth(loaded: LoadedRecommender) -> None:
             f"{name} knows items by their number alone, so none can be added; serve a "
             "CausalRetriever, MenderEmb, MenderTok or TIGER to add items."
         )
-    if not len(loaded.catalogue.text_vectors):
-        raise InputError(f"{name} was trained without text vectors, so no item can be added.")
+
+
+def without_texts(catalogue: Catalogue) -> Catalogue:
+    """The same items, known by their codes alone."""
+    return Catalogue(
+        item_codes=catalogue.item_codes,
+        level_sizes=catalogue.level_sizes,
+        item_text_ids=torch.zeros_like(catalogue.item_text_ids),
+        item_text_mask=torch.zeros_like(catalogue.item_text_mask),
+        text_vectors=torch.zeros(0, 0),
+    )

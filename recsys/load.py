@@ -79,6 +79,18 @@ def load_recommender(
     )
 
 
+def worded_catalogue(loaded: LoadedRecommender, vectors: Path | None) -> Catalogue:
+    """The catalogue with texts, for a recommender that was trained without any.
+
+    Args:
+        loaded: The recommender.
+        vectors: Artifact `vectors`; not looked at where it was trained with one.
+    """
+    if vectors is None or "vectors" in loaded.paths:
+        return loaded.catalogue
+    return load_catalogue(loaded.paths["tables"], vectors, loaded.paths.get("semantic_ids"))
+
+
 def build_recommender(
     checkpoint: Path, *, catalogue: Catalogue, changes: Mapping[str, Any] | None = None
 ) -> Recommender:

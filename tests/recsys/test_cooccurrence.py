@@ -107,7 +107,8 @@ def test_bad_settings_and_batches_of_prefixes_are_refused():
     first = {
         field.name: getattr(whole, field.name)[:, :1]
         for field in dataclasses.fields(whole)
-        if field.name.startswith(("target", "preference")) and getattr(whole, field.name) is not None
+        if field.name.startswith(("target", "preference"))
+        and getattr(whole, field.name) is not None
     }
     prefixes = dataclasses.replace(whole, **first)
     with pytest.raises(ValueError, match="counted on batches of sequences"):

@@ -28,6 +28,8 @@ class HistoryBatch:
             that have no number; None takes the texts'.
         preference_strength: How much each matters, 0 (as if it were masked) to 1 (as trained);
             None is 1 throughout.
+        history_states: What the recommender made of the histories when it read them before; None
+            where they are still to be read. See `recsys.recommender.ReadsHistoriesApart`.
     """
 
     row_ids: Int[Tensor, " batch"]
@@ -40,6 +42,7 @@ class HistoryBatch:
     preference_avoid: Bool[Tensor, "batch target preference"]
     preference_vectors: Float[Tensor, "batch target preference width"] | None = None
     preference_strength: Float[Tensor, "batch target preference"] | None = None
+    history_states: Float[Tensor, "batch model"] | None = None
 
     def to(self, target: device | str) -> "HistoryBatch":
         """The same batch on another device."""

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -80,3 +80,16 @@ class Recommender(nn.Module, ABC):
         Preferences are those of the batch's last real target. Runs without gradients and in
         evaluation mode; the caller sets both.
         """
+
+
+@runtime_checkable
+class ReadsHistoriesApart(Protocol):
+    """A recommender that reads a history without its preferences.
+
+    One history under several preferences is then read once: what was read travels in the batch as
+    `history_states`, and the recommender answers as if it had read it again.
+    """
+
+    def read_histories(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
+        """What is known after each row's last real step, before any preference."""
+        ...

@@ -46,12 +46,13 @@ class Answering:
     def _count(self, question: AskedItems) -> int:
         """Items to search for: a power of two, so that many questions share it.
 
-        It depends on the question alone, so its answer does too. Seen items are searched for as
-        well and taken out afterwards, because a search by vectors knows no histories.
+        It depends on the question alone, so its answer does too. Seen items that the search does
+        not leave out itself are searched for as well and taken out afterwards.
         """
         wanted = max(question.query.k, self.candidates)
         if question.without_seen:
-            wanted += len(question.history)
+            left_out = self.rows.maximum_history if self.search.leaves_out_seen else 0
+            wanted += max(0, len(question.history) - left_out)
         return min(1 << (wanted - 1).bit_length(), max(1, len(self.items)))
 
     def _group(self, questions: Sequence[AskedItems], count: int) -> list[ItemsFound]:

@@ -16,6 +16,7 @@ from personalize.api.ports import RequestRefused
 from personalize.preferences.aspects import AspectList
 from recsys.batch import HistoryBatch
 from recsys.collate import RowPreferences, prefix_batch, windows
+from recsys.recommender import ReadsHistoriesApart
 from recsys.served_items import Allowed, ServedItems
 from recsys.served_people import ServedPeople
 from recsys.served_texts import TextMemory
@@ -132,12 +133,14 @@ class RowMaker:
         maximum_history: Newest items of a history that are read.
         wishes: Whether wishes change the answer; where they do not, a question is one row.
         vectors: Whether wishes travel as vectors with a strength, or as numbers of known texts.
+        reader: Reads a history once for all its rows; None where rows are read one by one.
     """
 
     texts: TextMemory
     maximum_history: int
     wishes: bool
     vectors: bool
+    reader: ReadsHistoriesApart | None = None
 
     def rows(self, questions: Sequence[AskedItems]) -> Rows:
         """The rows of these questions."""
@@ -180,6 +183,10 @@ class RowMaker:
             np.zeros(len(owner), np.int64),
             RowPreferences(words.text_ids[owner], kept, words.avoid[owner] & kept),
         )
+        if self.reader is not None:
+            first = torch.from_numpy(np.unique(owner, return_index=True)[1])
+            states = self.reader.read_histories(batch.rows(first))
+            batch = replace(batch, history_states=states[torch.from_numpy(owner)])
         if not self.vectors:
             return batch
         return replace(

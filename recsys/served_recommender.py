@@ -24,6 +24,7 @@ from personalize.api.ports import Answers, ItemsHalf, RequestRefused
 from personalize.api.retriever import Retriever
 from recsys.growth import check_growth
 from recsys.predict import run_name
+from recsys.recommender import ReadsHistoriesApart
 from recsys.served_additions import Entry, Served, Trained, accepted, put_keys, reassigned
 from recsys.served_answers import Answering
 from recsys.served_questions import AskedItems, Asking, RowMaker
@@ -253,6 +254,7 @@ class ServedRecommender(ItemsHalf):
         )
         maximum = self._trained.loaded.maximum_history
         recommender = served.recommender
+        reader = recommender if isinstance(recommender, ReadsHistoriesApart) else None
         self._answering = {
             mode: Answering(
                 model=self._model,
@@ -262,6 +264,7 @@ class ServedRecommender(ItemsHalf):
                     maximum_history=maximum,
                     wishes=recommender.uses_preferences or by_text,
                     vectors=recommender.weighs_preferences or by_text,
+                    reader=None if by_text else reader,
                 ),
                 items=served.items,
                 candidates=self._candidates,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from recsys.retriever.decode import BeamSearch, CodeDecoder
 from recsys.semantic_id.trie import SemanticIdTrie
 from recsys.served_items import Allowed
 
+_GATHERING_COSTS = 32  # keys that are multiplied in the time one is gathered
 _MOST_CELLS = 1 << 18  # candidates scored at once, over all rows
 
 
@@ -46,9 +47,14 @@ class ScoresCandidates(Protocol):
 class Search(ABC):
     """Finds candidates for rows and scores any items for them.
 
+    Attributes:
+        leaves_out_seen: Whether `candidates` itself leaves out items of the histories it reads.
+
     Laws, held by `tests/recsys/test_served_search.py`: candidates are distinct and allowed; rows
     do not influence each other; a score does not depend on which other items are scored.
     """
+
+    leaves_out_seen: ClassVar[bool] = False
 
     @abstractmethod
     def candidates(
@@ -103,6 +109,8 @@ class DenseSearch(Search):
     ) -> Float[Tensor, "batch candidate"]:
         """Dense logits."""
         queries = self.space.dense_queries(batch).float()
+        if len(self.keys) <= _GATHERING_COSTS * item_ids.shape[1]:
+            return (queries @ self.keys.T).gather(1, item_ids)
         return torch.einsum("bk,bck->bc", queries, self.keys[item_ids])
 
 
@@ -115,6 +123,7 @@ class GenerativeSearch(Search):
         trie: All semantic IDs.
     """
 
+    leaves_out_seen: ClassVar[bool] = True
     recommender: GeneratesCodes
     trie: SemanticIdTrie
 
@@ -153,6 +162,7 @@ class HybridSearch(Search):
         added: Items that came after training.
     """
 
+    leaves_out_seen: ClassVar[bool] = True
     generative: GenerativeSearch
     dense: DenseSearch | None
     added: Int[np.ndarray, " item_id"]

@@ -195,6 +195,12 @@ class CausalRetriever(Recommender):
             return scores
         return scores + self.ranking.codes * code_scores(self, batch, self.item_codes[item_ids])
 
+    def read_histories(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
+        """The state after each row's last real step, before any preference."""
+        row = torch.arange(len(batch), device=batch.row_ids.device)
+        last = (batch.history_mask.sum(1) - 1).clamp_min(0)
+        return self._states(batch)[row, last]
+
     def dense_queries(self, batch: HistoryBatch) -> Float[Tensor, "batch key"]:
         """What asks for items; the product with an item's key is its dense logit."""
         queries = self._queries(*self._last_state(batch))
@@ -262,14 +268,14 @@ class CausalRetriever(Recommender):
 
     def _last_state(self, batch: HistoryBatch) -> tuple[Float[Tensor, "batch model"], Wishes]:
         """The conditioned state after each row's last real step, and what is wished there."""
-        row = torch.arange(len(batch), device=batch.row_ids.device)
-        last = (batch.history_mask.sum(1) - 1).clamp_min(0)
         text_ids, mask, avoid = last_preferences(batch)
         vectors, strength = last_words(batch)
         wishes = self.preferences.wishes(
             text_ids, mask, avoid, vectors=vectors, strength=strength
         ).times(self.ranking.guidance)
-        return self._states(batch)[row, last] + self.preferences.shift(wishes), wishes
+        read = batch.history_states
+        states = self.read_histories(batch) if read is None else read
+        return states + self.preferences.shift(wishes), wishes
 
     def _dense_logits(
         self, states: Float[Tensor, "*row model"], wishes: Wishes

@@ -44,7 +44,7 @@ export function mountDriving(panel, info) {
     forget();
     plan();
   });
-  const clock = player(() => redraw());
+  const clock = player(() => tick());
   const driveOn = element("button", {
     type: "button",
     class: "main",
@@ -120,6 +120,7 @@ export function mountDriving(panel, info) {
     trafficField.hidden = driven.length < 2;
     const { ego } = rides.get(driven[0]);
     clock.load(ego.start_s + (ego.x_m.length - 1) * ego.step_s);
+    redraw();
     announce(`Driven on in ${driven.length} styles; ready to play.`);
   }
 
@@ -129,26 +130,34 @@ export function mountDriving(panel, info) {
       .map((name) => ({ ...plans.get(keyOf(name)), name }));
   }
 
+  function state() {
+    return { plans: shownPlans(), rides, traffic: traffic.value, time_s: clock.time_s ?? 0 };
+  }
+
+  /** What moves as a ride is played. */
+  function tick() {
+    if (view === null) return;
+    picture.move(state());
+    strip.at(clock.time_s);
+  }
+
   function redraw() {
     if (view === null) return;
-    const shown = shownPlans();
-    const time_s = clock.time_s;
+    const now = state();
     picture.show({
-      plans: shown,
-      rides,
-      traffic: traffic.value,
-      time_s: time_s ?? 0,
+      ...now,
       showsDriven: legend.showsDriven,
       zoom: ZOOMS[zoom],
-      words: `Seen from above, the ego drives to the right. ${inWords(shown)}`,
+      words: `Seen from above, the ego drives to the right. ${inWords(now.plans)}`,
     });
-    const rows = shown.map((plan) => {
+    const rows = now.plans.map((plan) => {
       const driven = rides.get(plan.name);
       return { name: plan.name, sub_scores: driven?.sub_scores ?? plan.sub_scores, trajectory: driven?.ego ?? plan.plan };
     });
     table.show(rows, rides.size > 0 ? "Scores of the ride in closed loop" : "Scores of the plans");
     const curves = legend.showsDriven ? [...rows, { name: "as driven", trajectory: view.ego_future }] : rows;
-    strip.show(curves, time_s);
+    strip.show(curves, view.ego_past.speed_mps.at(-1) ?? 0);
+    strip.at(clock.time_s);
   }
 
   function zoomed(by) {
@@ -164,16 +173,16 @@ export function mountDriving(panel, info) {
     element("div", { class: "picture" }, picture.picture,
       element("div", { class: "zoom" }, nearer, farther)),
     element("div", { class: "ride" }, driveOn, clock.place, trafficField),
-    legend.place,
+    element("div", { class: "ways-to-drive" }, legend.place),
     table.place,
-    element("section", {}, element("h3", {}, "Speed over time"), strip.picture),
+    element("section", { class: "speed" }, element("h3", {}, "Speed over time"), strip.picture),
     facts);
   panel.replaceChildren(
     element("h2", { class: "unseen" }, "Driving"),
     element("div", { class: "columns" },
       element("div", { class: "steer" },
-        element("section", {}, element("h3", {}, "Where"), picker.place),
-        element("section", {}, element("h3", {}, "My way to drive"),
+        element("section", { class: "where" }, element("h3", {}, "Where"), picker.place),
+        element("section", { class: "mine" }, element("h3", {}, "My way to drive"),
           element("p", { class: "soft" }, "Compared with most drivers in the same situation. What is left open is for the planner to choose."),
           mine.place,
           element("button", { type: "button", class: "quiet", onclick: () => mine.set({}) }, "Leave all open"))),

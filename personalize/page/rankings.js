@@ -51,8 +51,9 @@ function withRow(found, rank, wishes, opened) {
   const moved = movement(rank, found.rank_without_preferences);
   return element("li", { "data-id": found.item.id },
     element("span", { class: "rank" }, rank),
-    element("div", { class: "what" }, ...naming(found.item), chips(found, wishes), why(found, wishes, opened)),
-    wishes.length > 0 ? badge(moved) : null);
+    element("div", { class: "what" }, ...naming(found.item)),
+    wishes.length > 0 ? badge(moved) : element("span"),
+    why(found, wishes, opened));
 }
 
 function withoutRow(found, rank, now) {
@@ -83,13 +84,12 @@ function chips(found, wishes) {
   const strongest = found.reasons
     .filter((reason) => Math.abs(reason.score_change) >= LEAST_CHANGE)
     .slice(0, CHIPS);
-  if (strongest.length === 0) return null;
-  return element("p", { class: "chips" }, element("span", { class: "soft" }, "because of "),
-    strongest.map((reason) => element("span", {
-      class: reason.score_change > 0 ? "chip up" : "chip down",
-      title: wishes[reason.preference].text,
-    }, element("span", { class: "cut" }, chipText(wishes[reason.preference])), ": ",
-      element("b", {}, signed(reason.score_change)))));
+  if (strongest.length === 0) return [element("span", {}, "no preference matters")];
+  return [element("span", {}, "because of "), ...strongest.map((reason) => element("span", {
+    class: reason.score_change > 0 ? "chip up" : "chip down",
+    title: wishes[reason.preference].text,
+  }, element("span", { class: "cut" }, chipText(wishes[reason.preference])), ": ",
+    element("b", {}, signed(reason.score_change)), " "))];
 }
 
 function chipText(wish) {
@@ -102,7 +102,7 @@ function why(found, wishes, opened) {
   return element("details", {
     open: opened.has(key),
     ontoggle: (event) => (event.target.open ? opened.add(key) : opened.delete(key)),
-  }, element("summary", {}, "Why", unseen(` ${found.item.title ?? key}`)),
+  }, element("summary", { class: "chips" }, unseen(`${found.item.title ?? key}, why: `), chips(found, wishes)),
     element("ul", {}, found.reasons.map((reason) => element("li", {},
       element("b", {}, signed(reason.score_change)), " ", wishes[reason.preference].text, " ",
       element("span", { class: "soft" }, withoutIt(reason))))),

@@ -19,7 +19,7 @@ export function mountRecommendations(panel, info) {
   const trouble = notice();
   const lists = rankings();
   const verdict = element("p", { class: "verdict" });
-  const results = element("div", { class: "results", "aria-busy": "false" }, verdict, lists.place);
+  const results = element("div", { class: "results", "aria-busy": "false" }, lists.place);
   const latest = new Latest({
     onbusy: (busy) => results.setAttribute("aria-busy", String(busy)),
     onerror: (error) => trouble.say(error.message),
@@ -99,7 +99,7 @@ export function mountRecommendations(panel, info) {
         element("section", {}, element("h3", {}, "By attribute"),
           element("p", { class: "soft" }, "Right is wanted, left is avoided, the middle says nothing."),
           sliders.place)),
-      element("div", { class: "show" }, settings.place, trouble.place, results)));
+      element("div", { class: "show" }, settings.place, trouble.place, verdict, results)));
   person.begin();
 }
 

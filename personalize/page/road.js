@@ -44,12 +44,12 @@ export function frame(ways, { ratio, zoom }) {
   return { left: (left + right - wide) / 2, top: (low + high + tall) / 2, wide, tall };
 }
 
-/** The drawing; `scene(view)` draws what stays, `show(state)` what changes. */
+/** The drawing: `scene(view)` draws what stays, `show(state)` the ways, `move(state)` who moves. */
 export function road() {
   const title = drawn("title", {});
   const [fixed, ways, movers] = [drawn("g", {}), drawn("g", {}), drawn("g", {})];
   const picture = drawn("svg", { class: "road", role: "img" }, title,
-    drawn("g", { transform: "scale(1 -1)" }, fixed, ways, movers), );
+    drawn("g", { transform: "scale(1 -1)" }, fixed, ways, movers));
   let view = null;
 
   function show({ plans, rides, traffic, time_s, showsDriven, zoom, words }) {
@@ -61,9 +61,15 @@ export function road() {
     const seen = frame(kept, { ratio, zoom });
     picture.setAttribute("viewBox", `${seen.left} ${-seen.top} ${seen.wide} ${seen.tall}`);
     const unit = seen.wide / Math.max(box.width, 300); // metres of a pixel
-    ways.replaceChildren(...paths.reverse().flatMap(([name, one]) => path(name, one, unit)));
-    movers.replaceChildren(...others(view, rides.get(traffic), time_s), ...egos(view, plans, rides, time_s));
+    const byLength = paths.sort((a, b) => reach(b[1]) - reach(a[1])); // the shortest lies on top
+    ways.replaceChildren(...byLength.flatMap(([name, one]) => path(name, one, unit)));
     title.textContent = words;
+    move({ plans, rides, traffic, time_s });
+  }
+
+  /** Others and the egos of the rides where they are at a time. */
+  function move({ plans, rides, traffic, time_s }) {
+    movers.replaceChildren(...others(view, rides.get(traffic), time_s), ...egos(view, plans, rides, time_s));
   }
 
   return {
@@ -80,7 +86,12 @@ export function road() {
       }
     },
     show,
+    move,
   };
+}
+
+function reach(trajectory) {
+  return Math.hypot(trajectory.x_m.at(-1), trajectory.y_m.at(-1));
 }
 
 const ORDER = ["area", "crosswalk", "lane", "boundary", "edge", "stop", "line"];
@@ -107,6 +118,7 @@ function path(name, trajectory, unit) {
   const places = way(trajectory);
   const pose = poseAt(trajectory, Infinity);
   return [
+    drawn("polyline", { class: "casing", points: points(places) }),
     drawn("polyline", {
       class: `way ${colourOf(name)}`,
       "data-style": name,
@@ -143,5 +155,5 @@ function egos(view, plans, rides, time_s) {
   const here = plans.filter((plan) => rides.has(plan.name));
   const { ego } = view;
   if (here.length === 0) return [box("ego", ego, [ego.x_m, ego.y_m, ego.heading_rad])];
-  return here.reverse().map((plan) => box("ego", ego, poseAt(rides.get(plan.name).ego, time_s), plan.name));
+  return [...here].reverse().map((plan) => box("ego", ego, poseAt(rides.get(plan.name).ego, time_s), plan.name));
 }

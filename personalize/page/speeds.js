@@ -3,23 +3,36 @@
 import { drawn } from "./element.js";
 import { LOOKS, colourOf } from "./styles.js";
 
-const [WIDE, TALL, LEFT, RIGHT, TOP, FOOT] = [640, 150, 58, 14, 10, 24];
+const [TALL, LEFT, RIGHT, TOP, FOOT] = [150, 58, 14, 10, 24];
 
-/** A drawing with `show(curves, time_s)`; a curve is `{name, trajectory}`. */
+/**
+ * A drawing with `show(curves, now_mps)` and `at(time_s)`.
+ *
+ * A curve is `{name, trajectory}`; one that begins later than now starts at `now_mps`.
+ */
 export function speedStrip() {
   const title = drawn("title", {});
   const inside = drawn("g", {});
   const cursor = drawn("line", { class: "cursor", y1: TOP, y2: TALL - FOOT, visibility: "hidden" });
-  const picture = drawn("svg", { class: "speeds", role: "img", viewBox: `0 0 ${WIDE} ${TALL}` }, title, inside, cursor);
+  const picture = drawn("svg", { class: "speeds", role: "img" }, title, inside, cursor);
+  let place = () => LEFT;
 
-  function show(curves, time_s) {
-    const rows = curves.map(({ name, trajectory }) => [name, timed(trajectory)]);
+  function at(time_s) {
+    cursor.setAttribute("visibility", time_s === null ? "hidden" : "visible");
+    cursor.setAttribute("x1", place(time_s ?? 0));
+    cursor.setAttribute("x2", place(time_s ?? 0));
+  }
+
+  function show(curves, now_mps) {
+    const wide = Math.max(picture.clientWidth, 240);
+    picture.setAttribute("viewBox", `0 0 ${wide} ${TALL}`);
+    const rows = curves.map(({ name, trajectory }) => [name, timed(trajectory, now_mps)]);
     const longest = Math.max(1, ...rows.map(([, row]) => row.at(-1)[0]));
     const fastest = Math.max(5, ...rows.flatMap(([, row]) => row.map(([, speed]) => speed)));
     const top = 2 * Math.ceil((fastest * 1.05) / 2);
-    const x = (seconds) => LEFT + (seconds / longest) * (WIDE - LEFT - RIGHT);
+    const x = (seconds) => LEFT + (seconds / longest) * (wide - LEFT - RIGHT);
     const y = (speed) => TALL - FOOT - (Math.max(speed, 0) / top) * (TALL - FOOT - TOP);
-    inside.replaceChildren(...scale(x, y, longest, top), ...rows.map(([name, row]) =>
+    inside.replaceChildren(...scale({ x, y, longest, top, wide }), ...rows.map(([name, row]) =>
       drawn("polyline", {
         class: `curve ${colourOf(name)}`,
         points: row.map(([seconds, speed]) => `${x(seconds).toFixed(1)},${y(speed).toFixed(1)}`).join(" "),
@@ -27,22 +40,20 @@ export function speedStrip() {
       })));
     title.textContent = "Speed over time. " + rows.map(([name, row]) =>
       `${name}: ${row[0][1].toFixed(1)} to ${row.at(-1)[1].toFixed(1)} metres per second`).join("; ") + ".";
-    cursor.setAttribute("visibility", time_s === null ? "hidden" : "visible");
-    cursor.setAttribute("x1", x(time_s ?? 0));
-    cursor.setAttribute("x2", x(time_s ?? 0));
+    place = x;
   }
 
-  return { picture, show };
+  return { picture, show, at };
 }
 
 function timed(trajectory) {
   return trajectory.speed_mps.map((speed, n) => [trajectory.start_s + n * trajectory.step_s, speed]);
 }
 
-function scale(x, y, longest, top) {
+function scale({ x, y, longest, top, wide }) {
   const marks = [];
   for (const speed of [0, top / 2, top]) {
-    marks.push(drawn("line", { class: "grid", x1: LEFT, x2: WIDE - RIGHT, y1: y(speed), y2: y(speed) }),
+    marks.push(drawn("line", { class: "grid", x1: LEFT, x2: wide - RIGHT, y1: y(speed), y2: y(speed) }),
       drawn("text", { x: LEFT - 8, y: y(speed) + 4, class: "end" }, `${speed} m/s`));
   }
   for (let seconds = 0; seconds <= longest + 0.01; seconds += longest > 5 ? 2 : 1) {

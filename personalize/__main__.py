@@ -1,4 +1,4 @@
-"""The door to preferences and vectors: extract, encode."""
+"""The door to preferences, vectors and the server: extract, encode, key, serve."""
 
 import argparse
 import sys
@@ -57,6 +57,11 @@ def _encode_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=32, help="texts at a time (default: %(default)s)")
 
 
+def _key_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", required=True, help="whose key it is; stands in the log")
+    parser.add_argument("--admin", action="store_true", help="may also reload the server")
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="extract",
@@ -83,13 +88,30 @@ COMMANDS: tuple[Command, ...] = (
             "      --out runs/vectors"
         ),
     ),
+    Command(
+        name="serve",
+        summary="Answer requests over HTTP, and show the page to steer by hand.",
+        run="personalize.api.serve:run",
+        passthrough=True,
+    ),
+    Command(
+        name="key",
+        summary="Make an API key and the line that lets it in.",
+        run="personalize.api.keys:make_key",
+        configure=_key_options,
+        description=(
+            "Make an API key. The key is shown once; only its hash goes into the file.\n\n"
+            "example:\n"
+            "  personalize key --name team-a >> keys.yaml"
+        ),
+    ),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     return run_door(
-        "personalize", "Preferences from text, and vectors from preferences.", COMMANDS, argv
+        "personalize", "Preferences from text, vectors from them, and a server.", COMMANDS, argv
     )
 
 

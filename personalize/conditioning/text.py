@@ -69,6 +69,18 @@ class SentenceEncoder:
             digest.update(tensor.detach().cpu().float().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def most_tokens(self) -> int:
+        """Word pieces that are read of a text; what lies beyond is left out."""
+        return int(self._model.max_seq_length or 2**31)
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Word pieces of every text, those that mark its beginning and end included."""
+        if not texts:
+            return []
+        pieces = self._model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        return [len(row) for row in pieces]
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """A unit vector for every text, in the order given.
 

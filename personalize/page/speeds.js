@@ -46,8 +46,10 @@ export function speedStrip() {
   return { picture, show, at };
 }
 
-function timed(trajectory) {
-  return trajectory.speed_mps.map((speed, n) => [trajectory.start_s + n * trajectory.step_s, speed]);
+function timed(trajectory, now_mps) {
+  const { start_s, step_s } = trajectory;
+  const rows = trajectory.speed_mps.map((speed, n) => [start_s + n * step_s, speed]);
+  return start_s > 1e-6 ? [[0, now_mps], ...rows] : rows;
 }
 
 function scale({ x, y, longest, top, wide }) {

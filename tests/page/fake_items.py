@@ -57,7 +57,7 @@ ATTRIBUTES: Mapping[str, tuple[str, str, str]] = {
     "appearance": (
         "Looks for beautiful design, colour and finish.",
         "Avoids things that look ugly, dull or cheap.",
-        "beautiful|design|colour|ugly|look",
+        "beautiful|design|colour|ugly|dull",
     ),
     "price": (
         "Looks for low prices and good value for the money.",
@@ -138,7 +138,12 @@ class FakeItems(ItemsHalf):
         self.wares = _wares()
 
     def facts(self) -> Mapping[str, Any]:
-        return {"model": "arithmetic", "items": len(self.wares), "users": len(_REVIEWS)}
+        return {
+            "model": "arithmetic",
+            "items": len(self.wares),
+            "users": len(_REVIEWS),
+            "attributes": [{"name": name, "text": row[0]} for name, row in ATTRIBUTES.items()],
+        }
 
     def self_query(self) -> None:
         self.retrieve([ItemQuery()])

@@ -5,7 +5,7 @@ know are refused too, so that a misspelt filter does not pass silently. Ids are 
 data (an item's key, a user's key), never our numbers.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -40,7 +40,7 @@ class Wish(Message):
     strength: Strength = Field(default=1.0, description="How much it matters.")
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
+    def _one_of_two(self) -> "Wish":
         if (self.text is None) == (self.attribute is None):
             raise ValueError("a preference has either a text or an attribute")
         return self
@@ -210,7 +210,7 @@ class SceneQuery(Message):
     filters: SceneFilters = SceneFilters()
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _something(self) -> "SceneQuery":
         if self.text is None and not self.style and self.like is None:
             raise ValueError("a query for scenes has a text, a style or a scene to be like")
         return self
@@ -255,7 +255,7 @@ class StyleAsked(Message):
     )
 
     @model_validator(mode="after")
-    def _at_most_one(self) -> Self:
+    def _at_most_one(self) -> "StyleAsked":
         if self.preset is not None and self.style is not None:
             raise ValueError("a style has either a preset or numbers; with neither it is left open")
         return self
@@ -400,7 +400,7 @@ class ReadRequest(Message):
     scene: Id | None = None
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
+    def _one_of_two(self) -> "ReadRequest":
         if (self.reviews is None) == (self.scene is None):
             raise ValueError("preferences are read either in reviews or in a scene")
         return self

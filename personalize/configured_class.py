@@ -52,7 +52,7 @@ def built_again(
     try:
         options = with_changes(chosen.get("init_args") or {}, changes or {})
         parsed = parser.parse_object({"given": options})
-        given = parser.instantiate_classes(parsed).get("given")
+        given = parser.instantiate(parsed).get("given")
         return found(*arguments, **(dict(vars(given)) if given else {}))
     except (ArgumentError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).replace("given.", "").split())[:300]

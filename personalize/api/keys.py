@@ -46,7 +46,9 @@ class ApiKeys:
         self._entries = entries
         self._clock_s = clock_s
         self._buckets = {
-            entry.name: _Bucket(entry.burst, entry.requests_per_s, entry.burst, clock_s())
+            entry.name: _Bucket(
+                float(entry.burst), entry.requests_per_s, float(entry.burst), clock_s()
+            )
             for entry in entries
         }
 

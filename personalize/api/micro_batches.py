@@ -84,6 +84,7 @@ class MicroBatches:
         self._watch = watch
         self._queues: dict[Operation, deque[_Waiting]] = {}
         self._length = 0
+        self._computing = False
         self._filled = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._worker: asyncio.Task | None = None
@@ -133,7 +134,7 @@ class MicroBatches:
 
     async def close(self) -> None:
         """Answer what waits, then let the thread go."""
-        while self._length:
+        while self._length or self._computing:
             await asyncio.sleep(0.01)
         if self._worker is not None:
             self._worker.cancel()
@@ -147,6 +148,7 @@ class MicroBatches:
             operation, taken = self._take()
             if operation is None:
                 continue
+            self._computing = True
             started_s = time.perf_counter()
             replies, failure = await loop.run_in_executor(
                 self._thread, _computed, operation, [waiting.question for waiting in taken]
@@ -162,6 +164,7 @@ class MicroBatches:
             )
             for waiting, reply in zip(taken, replies, strict=True):
                 _answer(waiting.future, reply)
+            self._computing = False
 
     def _take(self) -> tuple[Operation | None, list[_Waiting]]:
         """The operation whose question has waited longest, and what is taken of its queue."""

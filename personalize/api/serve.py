@@ -43,7 +43,9 @@ def run(*, arguments: Sequence[str]) -> None:
     host, port = listening.getsockname()[:2]
     sys.stderr.write(_welcome(service, f"http://{host}:{port}/"))
     sys.setswitchinterval(_GIL_TURN_S)
-    uvicorn_server(create_app(service), options).run(sockets=[listening])
+    server = uvicorn_server(create_app(service), options)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again when all is done
+    server.run(sockets=[listening])
 
 
 def uvicorn_server(app: Any, options: Serving) -> Any:  # noqa: ANN401  (uvicorn is an extra)
@@ -92,7 +94,7 @@ def read_configuration(arguments: Sequence[str]) -> Serving:
     parser.add_class_arguments(Serving)
     try:
         parsed = parser.parse_args(list(arguments))
-        options = parser.instantiate_classes(parsed).as_dict()
+        options = parser.instantiate(parsed).as_dict()
         options.pop("config", None)
         return Serving(**options)
     except (ArgumentError, ValueError) as error:

@@ -392,10 +392,10 @@ def test_an_artifact_without_a_table_of_its_name(root: Path) -> None:
 
 
 def test_a_row_that_several_ids_share(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"a": [9, 4], "vector_row": [1, 1]})
+    frame = pl.DataFrame({"a": [9, 4, 6], "vector_row": [1, 1, 0]})
     table = read_vectors(write_table(tmp_path / "x", frame, np.eye(2, dtype=np.float32))).table
-    assert table.ids.tolist() == [4, 9]
-    assert table.values.tolist() == [[0, 1], [0, 1]]
+    assert table.ids.tolist() == [4, 6, 9]
+    assert table.values.tolist() == [[0, 1], [1, 0], [0, 1]]
 
 
 def test_the_fixture_writes_the_array_in_another_order(root: Path) -> None:

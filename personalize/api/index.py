@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -251,13 +252,17 @@ class FaissRetriever(Retriever):
 
 
 def vectors_inside(index: Any) -> Float32[np.ndarray, "item width"] | None:  # noqa: ANN401
-    """The vectors as an index holds them, not copied; None where it holds only codes of them."""
+    """The vectors as an index holds them, not copied; None where it holds only codes of them.
+
+    The array keeps the index alive.
+    """
     faiss = load_faiss()
     flat = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
-    if not isinstance(flat, faiss.IndexFlat):
+    if not isinstance(flat, faiss.IndexFlat) or not flat.ntotal:
         return None
     numbers = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
-    return numbers.reshape(flat.ntotal, flat.d)
+    lent = SimpleNamespace(__array_interface__=numbers.__array_interface__, owner=index)
+    return np.asarray(lent).reshape(flat.ntotal, flat.d)
 
 
 def _read(artifact: Artifact) -> tuple[IndexKind, Any, VectorTable]:

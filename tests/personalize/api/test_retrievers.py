@@ -28,7 +28,7 @@ KINDS: dict[str, IndexKind] = {
     "flat": FlatIndex(),
     "hnsw": HnswIndex(links=8, search_depth=64),
     "ivf": IvfIndex(lists=8, probes=3),
-    "ivfpq": IvfPqIndex(lists=4, probes=2, code_bytes=8, rerank=8),
+    "ivfpq": IvfPqIndex(lists=4, probes=3, code_bytes=8, rerank=8),
 }
 COMPARING = ("exact", "flat")  # no rounding shows, and equal scores come by id to the last place
 NAMES = ("exact", *KINDS, "qdrant")

@@ -1,5 +1,6 @@
 """Indexes built, kept and opened; damaged ones never reach FAISS."""
 
+import gc
 import json
 import shutil
 import sys
@@ -17,7 +18,7 @@ from personalize.__main__ import main
 from personalize.api import build_index
 from personalize.api.exact_search import VectorTable
 from personalize.api.files import NotServedError, ServedFiles
-from personalize.api.index import FaissRetriever, StoredIndex
+from personalize.api.index import FaissRetriever, StoredIndex, vectors_inside
 from personalize.api.index_kind import (
     FlatIndex,
     HnswIndex,
@@ -324,6 +325,45 @@ def test_a_gpu_is_asked_for_in_vain(root: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="FAISS sees no GPU; set gpu to false"):
         StoredIndex(Path("flat"), gpu=True).open(ServedFiles(root), vectors_hash=vectors_hash(root))
+
+
+def test_what_moves_to_a_gpu(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the wiring: nothing of a GPU is tried here."""
+    import faiss
+
+    moved: list[int] = []
+
+    def move(resources: object, device: int, index: object) -> object:
+        moved.append(device)
+        return index
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", move, raising=False)
+    files, wanted = ServedFiles(root), vectors_hash(root)
+    with pytest.raises(InputError, match="FAISS has no HnswIndex on a GPU"):
+        StoredIndex(Path("hnsw"), gpu=True).open(files, vectors_hash=wanted)
+    there = StoredIndex(Path("flat"), gpu=True).open(files, vectors_hash=wanted)
+    assert moved == [0]
+    queries = build_index.sample_queries(VECTORS, 5)
+    here = StoredIndex(Path("flat")).open(files, vectors_hash=wanted)
+    np.testing.assert_array_equal(
+        there.search(queries, count=9).ids, here.search(queries, count=9).ids
+    )
+
+
+@pytest.mark.parametrize("name", ["flat", "hnsw"])
+def test_vectors_inside_an_index_outlive_its_name(name: str) -> None:
+    def lent() -> np.ndarray:
+        values = vectors_inside(KINDS[name].build(VECTORS))
+        assert values is not None
+        return values
+
+    values = lent()
+    gc.collect()
+    other = [KINDS[name].build(0 * VECTORS) for _ in range(3)]  # would take the freed memory
+    np.testing.assert_array_equal(values, VECTORS)
+    assert len(other) == 3
 
 
 def test_without_faiss(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

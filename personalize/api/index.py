@@ -61,12 +61,19 @@ class StoredIndex(RetrieverSource):
                 f"{artifact.folder} is an index of other vectors; run personalize index on the "
                 "vectors that are served."
             )
-        kind, index, table = _read(artifact)
         facts = {**artifact.manifest.notes, "content_hash": artifact.content_hash}
-        if not self.gpu:
-            return FaissRetriever(table, kind=kind, index=index, notes=facts)
-        moved = _on_gpu(kind, index)
-        return FaissRetriever(table, kind=kind, index=moved, notes=facts, selects=False)
+        try:
+            kind, index, table = _read(artifact)
+            searched = _on_gpu(kind, index) if self.gpu else index
+            return FaissRetriever(
+                table, kind=kind, index=searched, notes=facts, selects=not self.gpu
+            )
+        except (KeyError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise ArtifactMismatch(
+                f"{artifact.folder} does not fit together ({error}); write the index again."
+            ) from error
 
 
 class FaissRetriever(Retriever):
@@ -279,6 +286,8 @@ def _read(artifact: Artifact) -> tuple[IndexKind, Any, VectorTable]:
         ) from error
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise ArtifactMismatch(f"{artifact.folder} does not search by inner products.")
+    if arrays["ids"].dtype != np.int64 or arrays["ids"].shape != (index.ntotal,):
+        raise ArtifactMismatch(f"{artifact.folder} does not fit together: not one id per vector.")
     inside = vectors_inside(index)
     values = arrays["vectors"] if inside is None else inside
     lengths = check_vectors(values, width=index.d, what="vector")

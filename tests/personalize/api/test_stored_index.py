@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from data_prep.artifact import create_artifact, read_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch, InputError
@@ -181,6 +182,28 @@ def test_an_index_by_distances_is_refused(root: Path, tmp_path: Path) -> None:
     faiss.write_index(index, str(folder / "index.faiss"))
     sign(folder)
     with pytest.raises(ArtifactMismatch, match="does not search by inner products"):
+        StoredIndex(Path("flat")).open(ServedFiles(tmp_path), vectors_hash=vectors_hash(root))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"ids": IDS[:5]}, "not one id per vector"),
+        ({"ids": IDS.astype(np.int32)}, "not one id per vector"),
+        ({"ids": IDS[::-1]}, "ids of an index must be in order"),
+        ({"vectors": VECTORS}, "'ids'"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_ids(
+    arrays: dict[str, np.ndarray], reason: str, root: Path, tmp_path: Path
+) -> None:
+    folder = copied(root, "flat", tmp_path)
+    save_file(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        folder / "index.safetensors",
+    )
+    sign(folder)
+    with pytest.raises(ArtifactMismatch, match=rf"flat does not fit together.*{reason}"):
         StoredIndex(Path("flat")).open(ServedFiles(tmp_path), vectors_hash=vectors_hash(root))
 
 

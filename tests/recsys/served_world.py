@@ -1,4 +1,4 @@
-"""A small world behind the API: artifacts, checkpoints of models with drawn weights, a retriever."""
+"""A small world behind the API: artifacts, models with drawn weights, a plain retriever."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -148,6 +148,7 @@ class ServedWorld:
             "item_vectors": Path(f"{model}_vectors"),
             "retriever": PlainSource(Path(f"{model}_vectors")),
             "preferences": Path("preferences"),
+            "vectors": Path("vectors"),
             "added": Path("added.jsonl"),
             "candidates": 8,
         }

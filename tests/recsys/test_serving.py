@@ -291,7 +291,7 @@ def test_users_and_items_are_listed(world: ServedWorld):
     half = world.opened()
     assert half.users("U1", start=1, count=1).model_dump() == {"total": 3, "users": ["u10"]}
     page = half.items("thing 2", start=1, count=3)
-    assert (page.total, [item.id for item in page.items]) == (5, ["i020", "i021", "i022"])
+    assert (page.total, [item.id for item in page.items]) == (6, ["i012", "i020", "i021"])
     assert half.items("", start=0, count=1).total == 24
     assert half.item("i007").title == "Thing 7"
     assert not half.item("i007").added

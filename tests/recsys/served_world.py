@@ -175,7 +175,7 @@ def write_checkpoint(root: Path, name: str, *, seed: int = 0) -> Path:
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)
     if model.surveys:
-        model.survey([_sequences(catalogue)])
+        model.survey([sequences_of(catalogue)])
     weights = {f"recommender.{n}": v.clone().contiguous() for n, v in model.state_dict().items()}
     with create_artifact(
         root / name,
@@ -197,7 +197,7 @@ def write_checkpoint(root: Path, name: str, *, seed: int = 0) -> Path:
     return root / name
 
 
-def _sequences(catalogue):
+def sequences_of(catalogue):
     """Histories with a target after every step, for a prior to count."""
     batch = small_batch_of(catalogue)
     shape = (*batch.history_mask.shape, 1)

@@ -12,6 +12,7 @@ from recsys.retriever.generative import Conditioning
 from recsys.retriever.mender_emb import MenderEmb
 from recsys.retriever.tiger import Tiger
 from tests.recsys.retriever_fixtures import TINY, small_batch, small_catalogue
+from tests.recsys.served_world import generator_of
 
 CATALOGUE = small_catalogue()
 SIZE = CausalSize(width=16, layers=1, heads=2, dropout=0.0, input_dropout=0.0, match=True)
@@ -32,8 +33,9 @@ def models() -> dict[str, Recommender]:
 @pytest.mark.parametrize("name", ["causal", "guided", "tiger"])
 @torch.no_grad()
 def test_given_codes_score_as_in_a_beam(name: str):
-    model, batch = models()[name], small_batch(CATALOGUE, rows=4)
+    model, batch = generator_of(models()[name]), small_batch(CATALOGUE, rows=4)
     decoder, trie = model.code_decoder(), model.trie
+    assert trie is not None
     found = BeamSearch(width=200)(decoder, batch, trie, count=CATALOGUE.item_count)
     given = code_scores(decoder, batch, CATALOGUE.item_codes[found.item_ids])
     assert torch.allclose(given, found.scores, atol=1e-4)

@@ -22,7 +22,7 @@ from driving.planner.pdm import Pdm
 from driving.planner_input import planner_input
 from driving.planning_rows import read_planning_rows
 from driving.scene_store import SceneStore
-from driving.scene_texts import scene_texts
+from driving.scene_texts import neighbours, scene_texts
 from driving.served_scenes import ServedScenes
 from driving.serving import OpenScenes, Scenes
 from driving.simulation.rollout import roll_out
@@ -268,7 +268,7 @@ def test_a_ride_is_the_loops(root, half, samples, ride_s):
         np.testing.assert_allclose(ride.ego.speed_mps, happened.ego.speed_mps[0, :steps], atol=2e-3)
         assert len(ride.agents) == 2
         np.testing.assert_allclose(
-            ride.agents[0].x_m, happened.agent_poses[0, 0, :steps, 0], atol=2e-3
+            np.array(ride.agents[0].x_m, float), happened.agent_poses[0, 0, :steps, 0], atol=2e-3
         )
         assert set(ride.sub_scores) - set(got.sub_scores) == {
             "no_collision_ride", "drivable_area_ride"
@@ -360,6 +360,19 @@ def test_preferences_are_those_before_or_else_those_shown(root, half, samples):
     assert quote.quote.startswith("The driver goes ")
     with pytest.raises(RequestRefused, match="reviews are read by the recommender"):
         half.read(ReadRequest.model_validate({"reviews": [{"text": "Light."}]}))
+
+
+def test_neighbours_are_counted_within_fifty_metres(root, samples):
+    """Cars stand 25 m apart, in two lanes, and drive apart with their speeds."""
+    chosen = samples.filter((samples["scene_id"] == 1) & (samples["step"] == 40))
+    counted = neighbours(read_artifact(root / "scenes", kind="scenes"), chosen)
+    speeds = np.random.default_rng(0).uniform(2.0, 12.0, (4, 3))[1]
+    places = np.c_[[0.0, 3.5, 0.0], 25.0 * np.arange(3) + 4.0 * speeds]
+    away = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1))
+    expected = ((away <= 50) & (away > 0)).sum(1).tolist()
+    assert counted.sort("sample_id")["near_vehicle"].to_list() == expected
+    assert len(set(expected)) > 1
+    assert counted["near_pedestrian"].to_list() == counted["near_cyclist"].to_list() == [0, 0, 0]
 
 
 def test_pages_of_scenes(half):

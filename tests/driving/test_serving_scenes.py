@@ -277,6 +277,19 @@ def test_a_ride_is_the_loops(root, half, samples, ride_s):
     assert [one.plan for one in alone.styles] == [one.plan for one in answer.styles]
 
 
+def test_the_seed_reaches_every_planning(root, half, monkeypatch):
+    inner, seeds = half._driver.planner, []
+
+    class Spy:
+        def plan(self, scene, style, *, seed=0):
+            seeds.append(seed)
+            return inner.plan(scene, style, seed=seed)
+
+    monkeypatch.setattr(half._driver, "planner", Spy())
+    half.plan([request(seed=40, closed_loop=True, styles=STYLES[:1])])
+    assert seeds == [40, *range(40, 48)]
+
+
 def test_reacting_traffic_is_another_drive_than_the_log(root, half):
     asked = request("s3:0:12", closed_loop=True, styles=STYLES[1:2])
     (log,) = planned(half, asked).styles

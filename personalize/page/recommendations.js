@@ -1,0 +1,137 @@
+/** The view of recommendations: for whom, what they want, and what is recommended. */
+
+import { announce } from "./announcer.js";
+import { attributeSliders } from "./attributes.js";
+import { changes, changesInWords } from "./changes.js";
+import { element, freshId } from "./element.js";
+import { Latest } from "./latest.js";
+import { notice } from "./notice.js";
+import { personBox } from "./person.js";
+import { rankings } from "./rankings.js";
+import { post } from "./server.js";
+import { settingsBar } from "./settings.js";
+import { wishList } from "./wish_list.js";
+import { asked } from "./wishes.js";
+import { counted } from "./words.js";
+
+/** Fills the panel and asks for the first user's recommendations. */
+export function mountRecommendations(panel, info) {
+  const trouble = notice();
+  const lists = rankings();
+  const verdict = element("p", { class: "verdict" });
+  const results = element("div", { class: "results", "aria-busy": "false" }, lists.place);
+  const latest = new Latest({
+    onbusy: (busy) => results.setAttribute("aria-busy", String(busy)),
+    onerror: (error) => trouble.say(error.message),
+  });
+  const plains = new Map();
+  let before = null;
+
+  const settings = settingsBar((at_once) => ask({ at_once }));
+  const sliders = attributeSliders(info.attributes, () => ask());
+  const person = personBox({
+    onchange: (wishes) => {
+      if (wishes !== null) list.set(wishes);
+      before = null;
+      ask({ at_once: true });
+    },
+  });
+  const list = wishList({
+    onchange: (at_once) => ask({ at_once }),
+    onfocus: (key) => person.point(key),
+    titleOf: (source) => person.titleOf(source),
+  });
+
+  function ask({ at_once = false } = {}) {
+    const who = person.asked;
+    if (who === null) {
+      latest.stop();
+      results.setAttribute("aria-busy", "false");
+      results.hidden = true;
+      return;
+    }
+    latest.run((signal) => answer(who, signal), { at_once });
+  }
+
+  async function answer(who, signal) {
+    const { mode, k, filters } = settings.state;
+    const question = { collection: "items", ...who, mode, k, filters };
+    const wishes = asked(list.wishes, sliders.values);
+    const [plain, found] = await Promise.all([
+      withoutWishes(question, signal),
+      post(["retrieve"], { ...question, preferences: wishes }, { signal }),
+    ]);
+    if (signal.aborted) return;
+    trouble.clear();
+    results.hidden = false;
+    lists.show(plain, found);
+    tell(plain, found);
+  }
+
+  async function withoutWishes(question, signal) {
+    const key = JSON.stringify(question);
+    if (!plains.has(key)) {
+      plains.set(key, await post(["retrieve"], { ...question, preferences: [], explain: false }, { signal }));
+      if (plains.size > 30) plains.delete(plains.keys().next().value);
+    }
+    return plains.get(key);
+  }
+
+  function tell(plain, found) {
+    const ids = found.items.map((one) => one.item.id);
+    const { entered, moved } = changes(plain.items.map((one) => one.item.id), ids);
+    verdict.textContent = found.items.length === 0
+      ? "Nothing passes these filters."
+      : found.preferences.length === 0
+        ? "Nothing is said about what is wanted: both lists are the same."
+        : `With ${counted(found.preferences.length, "preference")}, ${entered} of ${counted(ids.length, "item")} ` +
+          `${entered === 1 ? "is" : "are"} new and ${moved} ${moved === 1 ? "is" : "are"} in another place.`;
+    announce(before === null ? verdict.textContent : changesInWords(before, ids));
+    before = ids;
+  }
+
+  panel.replaceChildren(
+    element("h2", { class: "unseen" }, "Recommendations"),
+    element("div", { class: "columns" },
+      element("div", { class: "steer" },
+        element("section", {}, element("h3", {}, "For whom"), person.place),
+        element("section", {}, element("h3", {}, "What they want"), list.place, reader(list)),
+        element("section", {}, element("h3", {}, "By attribute"),
+          element("p", { class: "soft" }, "Right is wanted, left is avoided, the middle says nothing."),
+          sliders.place)),
+      element("div", { class: "show" }, settings.place, trouble.place, verdict, results)));
+  person.begin();
+}
+
+/** A quote from a text that was typed: its number is not that of any review of the data. */
+function unnumbered(quote) {
+  return { ...quote, source: null };
+}
+
+/** A form that has the preferences in a text read, and adds them. */
+function reader(list) {
+  const id = freshId("reader");
+  const trouble = notice();
+  const text = element("textarea", { id, rows: 3, maxlength: 20000, placeholder: "Light enough to carry all day. The strap hurts my shoulder." });
+  const rating = element("select", { "aria-label": "Stars given with it" },
+    element("option", { value: "" }, "no stars"),
+    [5, 4, 3, 2, 1].map((n) => element("option", { value: n }, counted(n, "star"))));
+  async function read(event) {
+    event.preventDefault();
+    trouble.clear();
+    if (text.value.trim() === "") return;
+    const review = { text: text.value, rating: rating.value === "" ? null : Number(rating.value) };
+    try {
+      const answer = await post(["preferences"], { reviews: [review] });
+      answer.preferences.forEach((one) => list.add({ ...one, evidence: one.evidence.map(unnumbered) }));
+      announce(`${counted(answer.preferences.length, "preference")} read.`);
+      if (answer.preferences.length === 0) trouble.say("No preference was found in this text.");
+      else text.value = "";
+    } catch (error) {
+      trouble.say(error.message);
+    }
+  }
+  return element("details", { class: "reader" }, element("summary", {}, "Read preferences in a review"),
+    element("form", { class: "add", onsubmit: read }, element("label", { for: id }, "A review"), text,
+      element("div", { class: "row" }, rating, element("button", { type: "submit" }, "Read it")), trouble.place));
+}

@@ -63,6 +63,7 @@ export function mountDriving(panel, info) {
     show.hidden = false;
     picture.scene(view);
     refill(facts, ...sceneFacts(view.scene, { onmine: (style) => mine.set(style), onalike: picker.alike }));
+    redraw();
     plan({ at_once: true });
   }
 

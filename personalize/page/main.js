@@ -39,7 +39,7 @@ async function start() {
     if (info === null || mounted.has(name)) return;
     mounted.add(name);
     const view = VIEWS[name];
-    const panel = document.getElementById(name);
+    const panel = document.getElementById(`${name}-view`);
     if (info[view.half] === null) refill(panel, missing(view, info[`${view.half}_missing`]));
     else view.mount(panel, info);
   }

@@ -88,8 +88,8 @@ function chips(found, wishes) {
   return [element("span", {}, "because of "), ...strongest.map((reason) => element("span", {
     class: reason.score_change > 0 ? "chip up" : "chip down",
     title: wishes[reason.preference].text,
-  }, element("span", { class: "cut" }, chipText(wishes[reason.preference])), ": ",
-    element("b", {}, signed(reason.score_change)), " "))];
+  }, element("span", { class: "cut" }, chipText(wishes[reason.preference])),
+    element("b", {}, `: ${signed(reason.score_change)}`)))];
 }
 
 function chipText(wish) {

@@ -1,6 +1,6 @@
 /** A labelled slider that says its value in words. */
 
-import { element, freshId } from "./element.js";
+import { element, freshId, unseen } from "./element.js";
 
 /**
  * A slider with its label and its value in words.
@@ -25,7 +25,7 @@ export function slider(options) {
   const output = element("output", { for: id });
   const opener = openWords
     ? element("button", { type: "button", class: "quiet opener", onclick: () => moved(null) },
-        "leave open", element("span", { class: "unseen" }, `: ${label}`))
+        "leave open", unseen(label))
     : null;
   const place = element("div", { class: least < 0 ? "slider centred" : "slider", title: hint },
     element("label", { for: id }, label), output, input, opener,

@@ -29,19 +29,27 @@ def _embed_options(parser: argparse.ArgumentParser) -> None:
     add("--scenes", type=Path, help="artifact of data-prep (default: the one trained on)")
     add("--styles", type=Path, help="artifact of driving annotate (default: the one trained on)")
     add("--splits", nargs="+", metavar="SPLIT", help="only these: train, validation, test")
+    add(
+        "--no-texts",
+        dest="texts",
+        action="store_false",
+        help="leave the words out: scenes are then found by style and likeness alone",
+    )
+    add("--encoder", default="embedded", help="sentence model (default: %(default)s)")
     add("--device", help="torch device (default: a GPU where there is one)")
     add_output_options(parser, "the scene vectors")
 
 
 _EMBED = Command(
     "embed",
-    "write a vector per sample, to search for like scenes",
+    "write a vector per sample, to search for scenes",
     "driving.embed:write_scene_vectors",
     _embed_options,
-    """Write what a trained planner makes of every scene, before any style: vectors of length 1.
+    """Write a vector per sample to search by: of the words that describe it, of its driver's style,
+and of what a trained planner makes of the scene before any style.
 
 example:
-  driving embed --checkpoint runs/diffusion --out artifacts/scene_vectors""",
+  driving embed --checkpoint runs/diffusion --splits test --out artifacts/scene_vectors""",
 )
 
 COMMANDS: tuple[Command, ...] = (

@@ -1,4 +1,4 @@
-"""The door to preferences, vectors and the server: extract, encode, key, serve."""
+"""The door to preferences, vectors and the server: extract, encode, index, upload, serve, key."""
 
 import argparse
 import sys
@@ -62,6 +62,35 @@ def _key_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", action="store_true", help="may also reload the server")
 
 
+def _index_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--vectors", type=Path, required=True, help="artifact with one vector per id")
+    add_output_options(parser, "the index")
+    add("--config", type=Path, help="YAML file with class_path and init_args of an index kind")
+    add(
+        "--kind",
+        metavar="CLASS",
+        help="FlatIndex, HnswIndex, IvfIndex or IvfPqIndex with its defaults; by the number of "
+        "vectors when neither is given",
+    )
+    add(
+        "--least-recall",
+        type=float,
+        default=0.95,
+        help="recall at 10 below which nothing is written (default: %(default)s)",
+    )
+
+
+def _upload_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--vectors", type=Path, required=True, help="artifact with one vector per id")
+    add("--url", required=True, help="Qdrant server, such as http://localhost:6333")
+    add("--collection", required=True, help="name of the collection to make")
+    add("--api-key-file", type=Path, help="file that holds the server's key")
+    add("--timeout-s", type=int, default=60, help="seconds per call (default: %(default)s)")
+    add("--overwrite", action="store_true", help="remove a collection of this name first")
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="extract",
@@ -86,6 +115,29 @@ COMMANDS: tuple[Command, ...] = (
             "example:\n"
             "  personalize encode --tables runs/tables --preferences runs/preferences \\\n"
             "      --out runs/vectors"
+        ),
+    ),
+    Command(
+        name="index",
+        summary="Build an index of vectors, to search them while serving.",
+        run="personalize.api.build_index:run",
+        configure=_index_options,
+        description=(
+            "Build a FAISS index of vectors, measured against exact search before it is kept.\n\n"
+            "example:\n"
+            "  personalize index --vectors runs/item_vectors --out runs/item_index"
+        ),
+    ),
+    Command(
+        name="upload",
+        summary="Fill a collection of a Qdrant server with vectors.",
+        run="personalize.api.upload_vectors:run",
+        configure=_upload_options,
+        description=(
+            "Fill a collection of a Qdrant server with vectors, to search them while serving.\n\n"
+            "example:\n"
+            "  personalize upload --vectors runs/item_vectors --url http://localhost:6333 \\\n"
+            "      --collection items"
         ),
     ),
     Command(

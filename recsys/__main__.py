@@ -259,6 +259,28 @@ example:
   recsys report --predictions runs/predictions/* --out runs/report""",
 )
 
+
+def _embed_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    moved = "where it is now, if no longer where the run found it"
+    for name in ("tables", "vectors", "semantic-ids"):
+        add(f"--{name}", type=Path, help=moved)
+    add_output_options(parser, "the item vectors")
+
+
+_EMBED = Command(
+    "embed",
+    "write a vector per item, to search items by",
+    "recsys.embed:write_item_vectors",
+    _embed_options,
+    """Write what a trained recommender finds every item by: the keys of its dense head, or the
+vectors of the items' texts where it has none.
+
+example:
+  recsys embed --checkpoint runs/fit/causal --out runs/item_vectors""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     _TOKENIZE,
     _ASSIGN,
@@ -267,6 +289,7 @@ COMMANDS: tuple[Command, ...] = (
     _VALIDATE,
     _TEST,
     _PREDICT,
+    _EMBED,
     _REPORT,
 )
 

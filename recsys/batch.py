@@ -1,8 +1,9 @@
 """The batch every recommender reads: numbers of users, items and texts, and masks."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, device
 
 
@@ -23,6 +24,12 @@ class HistoryBatch:
         preference_text_ids: Texts that may condition each target, 0 where the mask is false.
         preference_mask: Which of them are real; all false runs without preferences.
         preference_avoid: Which of them are to be avoided rather than liked.
+        preference_vectors: Vectors that stand in for those of the texts, such as those of words
+            that have no number; None takes the texts'.
+        preference_strength: How much each matters, 0 (as if it were masked) to 1 (as trained);
+            None is 1 throughout.
+        history_states: What the recommender made of the histories when it read them before; None
+            where they are still to be read. See `recsys.recommender.ReadsHistoriesApart`.
     """
 
     row_ids: Int[Tensor, " batch"]
@@ -33,12 +40,22 @@ class HistoryBatch:
     preference_text_ids: Int[Tensor, "batch target preference"]
     preference_mask: Bool[Tensor, "batch target preference"]
     preference_avoid: Bool[Tensor, "batch target preference"]
+    preference_vectors: Float[Tensor, "batch target preference width"] | None = None
+    preference_strength: Float[Tensor, "batch target preference"] | None = None
+    history_states: Float[Tensor, "batch model"] | None = None
 
     def to(self, target: device | str) -> "HistoryBatch":
         """The same batch on another device."""
-        return HistoryBatch(
-            **{f.name: getattr(self, f.name).to(target, non_blocking=True) for f in fields(self)}
-        )
+        return self.each(lambda tensor: tensor.to(target, non_blocking=True))
+
+    def rows(self, numbers: Int[Tensor, " chosen"] | slice) -> "HistoryBatch":
+        """Some of the rows, in the order given."""
+        return self.each(lambda tensor: tensor[numbers])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "HistoryBatch":
+        """The batch with every tensor changed alike; what is None stays None."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return replace(self, **{name: change(value) for name, value in values if value is not None})
 
     def __len__(self) -> int:
         """Number of rows."""

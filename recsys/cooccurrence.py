@@ -168,6 +168,13 @@ class CooccurrencePrior(nn.Module):
         self._counts = state[: self.item_count].long()
         self._set_matrix(pairs[:2].long(), pairs[2])
 
+    def take_over(self, trained: "CooccurrencePrior") -> None:
+        """Become a counted prior whose items are the first of this one's; the rest were not met."""
+        state = trained.get_extra_state()
+        known = trained.item_count
+        never = state.new_zeros(self.item_count - known)
+        self.set_extra_state(torch.cat([state[:known], never, state[known:]]))
+
     def _set_matrix(self, indices: Int[Tensor, "two pair"], values: Float[Tensor, " pair"]) -> None:
         """Hold `M` row after row, and the smoothed popularity."""
         shape = (self.item_count, self.item_count)

@@ -79,6 +79,18 @@ def load_recommender(
     )
 
 
+def worded_catalogue(loaded: LoadedRecommender, vectors: Path | None) -> Catalogue:
+    """The catalogue with texts, for a recommender that was trained without any.
+
+    Args:
+        loaded: The recommender.
+        vectors: Artifact `vectors`; not looked at where it was trained with one.
+    """
+    if vectors is None or "vectors" in loaded.paths:
+        return loaded.catalogue
+    return load_catalogue(loaded.paths["tables"], vectors, loaded.paths.get("semantic_ids"))
+
+
 def build_recommender(
     checkpoint: Path, *, catalogue: Catalogue, changes: Mapping[str, Any] | None = None
 ) -> Recommender:
@@ -97,14 +109,7 @@ def build_recommender(
     folder = find_checkpoint(checkpoint)
     source = read_artifact(folder, kind=KIND)
     _check_sizes(source, catalogue)
-    recommender = built_again(
-        source,
-        source.manifest.configuration["model"]["recommender"],
-        Recommender,
-        catalogue,
-        skip=frozenset({"catalogue"}),
-        changes=changes,
-    )
+    recommender = untrained_recommender(source, catalogue, changes)
     prefix = "recommender."
     weights = {
         name.removeprefix(prefix): tensor
@@ -119,6 +124,20 @@ def build_recommender(
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     return recommender.eval()
+
+
+def untrained_recommender(
+    source: Artifact, catalogue: Catalogue, changes: Mapping[str, Any] | None = None
+) -> Recommender:
+    """The recommender a checkpoint's configuration names, with fresh weights."""
+    return built_again(
+        source,
+        source.manifest.configuration["model"]["recommender"],
+        Recommender,
+        catalogue,
+        skip=frozenset({"catalogue"}),
+        changes=changes,
+    )
 
 
 def checkpoint_configuration(checkpoint: Path) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -49,10 +49,13 @@ class Recommender(nn.Module, ABC):
     Attributes:
         uses_preferences: Whether answers depend on preferences; where they do not, the recommender
             is only asked without any.
+        weighs_preferences: Whether it reads `preference_vectors` and `preference_strength`; where
+            it does not, preferences are texts of the catalogue and matter equally.
         surveys: Whether `survey` is to be called before training.
     """
 
     uses_preferences: ClassVar[bool] = False
+    weighs_preferences: ClassVar[bool] = False
     surveys: ClassVar[bool] = False
 
     def survey(self, batches: Iterable[HistoryBatch]) -> None:
@@ -77,3 +80,16 @@ class Recommender(nn.Module, ABC):
         Preferences are those of the batch's last real target. Runs without gradients and in
         evaluation mode; the caller sets both.
         """
+
+
+@runtime_checkable
+class ReadsHistoriesApart(Protocol):
+    """A recommender that reads a history without its preferences.
+
+    One history under several preferences is then read once: what was read travels in the batch as
+    `history_states`, and the recommender answers as if it had read it again.
+    """
+
+    def read_histories(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
+        """What is known after each row's last real step, before any preference."""
+        ...

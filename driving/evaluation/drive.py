@@ -178,9 +178,7 @@ class _Drive:
             seed=self.questions.seed,
             gate=SafetyGate(area.to(device)) if self.questions.gate else None,
         )
-        driven = _with_agents(
-            world, found.agent_poses, found.agent_velocities_mps, found.agent_mask
-        )
+        driven = with_agents(world, found.agent_poses, found.agent_velocities_mps, found.agent_mask)
         ego = Motion(**{name: value.cpu() for name, value in vars(found.ego).items()})
         return driven, ego
 
@@ -256,7 +254,7 @@ def _measure_columns(measures: Measures) -> dict[str, pl.Series]:
     }
 
 
-def _with_agents(world: World, poses: Tensor, velocities: Tensor, mask: Tensor) -> World:
+def with_agents(world: World, poses: Tensor, velocities: Tensor, mask: Tensor) -> World:
     """The world with its agents as they reacted; beyond the ride the log goes on."""
     span = slice(world.now, world.now + poses.shape[2])
     changed = {

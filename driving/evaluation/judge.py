@@ -61,16 +61,24 @@ def yardstick(
         labels: The style of the log.
         proposer: Planner whose ride NAVSIM's progress is relative to: PDM's.
     """
+    gated, progress = reference_progress(world, scene, area, proposer)
+    return Yardstick(area, labels, logged_ride(world), gated, progress)
+
+
+def reference_progress(
+    world: World, scene: PlannerInput, area: DrivableArea, proposer: Planner
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Metres along the route of a proposer's ride in four seconds: 0 where it fails a gate; all."""
     unasked = StyleCondition(
-        values=torch.zeros(len(labels), 8, device=world.ego_poses.device),
-        mask=torch.zeros(len(labels), 8, dtype=torch.bool, device=world.ego_poses.device),
+        values=torch.zeros(len(world.ego_poses), 8, device=world.ego_poses.device),
+        mask=torch.zeros(len(world.ego_poses), 8, dtype=torch.bool, device=world.ego_poses.device),
     )
     best = proposer.plan(scene, unasked).best
     ride = one_candidate(tracked(scene, best))
     scores = pdm_score(world, ride, area)
     progress = progress_along_route(ride, world)[:, 0]
     gate = (scores.no_collision * scores.drivable_area)[:, 0]
-    return Yardstick(area, labels, logged_ride(world), progress * gate, progress)
+    return progress * gate, progress
 
 
 def tracked(scene: PlannerInput, plan: Float[Tensor, "batch time 3"]) -> Motion:

@@ -72,7 +72,7 @@ def describe(
     parts = [_situation(facts, scenario_type, neighbours)]
     length = len(parts[0])
     spans = {}
-    for dimension, sentence in _sentences(measured).items():
+    for dimension, sentence in measured_sentences(measured).items():
         spans[dimension] = (length + 1, length + 1 + len(sentence))
         parts.append(sentence)
         length += 1 + len(sentence)
@@ -92,8 +92,12 @@ def _situation(facts: Surroundings, scenario_type: str, neighbours: Neighbours) 
     )
 
 
-def _sentences(measured: Mapping[str, float]) -> dict[str, str]:
-    """A sentence per dimension of which anything was measured."""
+def measured_sentences(measured: Mapping[str, float]) -> dict[str, str]:
+    """A sentence per dimension of which anything was measured.
+
+    Args:
+        measured: Values by name of the measure.
+    """
     templates = {
         "speed": (
             "mean_speed_mps",

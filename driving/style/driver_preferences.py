@@ -27,6 +27,11 @@ _WORDS = {
 }
 
 
+def dimension_words(dimension: str, value: float) -> str:
+    """What a driver does who is at this side of a dimension, as in "drives faster"."""
+    return _WORDS[dimension][0 if value > 0 else 1]
+
+
 @dataclass(frozen=True)
 class Reading:
     """The styles of all windows as somebody read them.
@@ -103,7 +108,7 @@ def _known(
         mean = float(np.mean([value for value, _ in remembered])) if remembered else 0.0
         if abs(mean) < _SMALLEST:
             continue
-        words = _WORDS[dimension][0 if mean > 0 else 1]
+        words = dimension_words(dimension, mean)
         found.append(
             Preference(
                 subject_id=driver_id,

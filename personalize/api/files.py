@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_prep.artifact import MANIFEST_NAME, Artifact, read_artifact
+from data_prep.artifact import MANIFEST_NAME, Artifact, read_artifact, read_manifest
 from data_prep.errors import InputError
 
 
@@ -57,4 +57,7 @@ class ServedFiles:
         folder = self.there(path)
         if not (folder / MANIFEST_NAME).is_file():
             raise NotServedError(f"{folder} holds no artifact.")
+        self.inside(folder / MANIFEST_NAME)
+        for name in read_manifest(folder).files:
+            self.inside(folder / name)
         return read_artifact(folder, kind=kind)

@@ -17,7 +17,11 @@ from recsys.full_softmax import full_softmax_loss
 from recsys.recommender import Filters, Recommendations, Recommender
 from recsys.retriever.causal_encoder import CausalEncoder, CausalSize
 from recsys.retriever.code_heads import CodeHeads, CodeState
-from recsys.retriever.decode import BeamSearch
+from recsys.retriever.code_scores import code_scores
+from recsys.retriever.decode import BeamSearch, CodeDecoder
+from recsys.retriever.generative import last_preferences, last_words
+from recsys.retriever.item_vectors import ItemVectors
+from recsys.retriever.preference_shift import PreferenceShift, Wishes
 from recsys.semantic_id.trie import SemanticIdTrie
 from recsys.top_items import top_items
 
@@ -83,6 +87,7 @@ class CausalRetriever(Recommender):
     """
 
     uses_preferences: ClassVar[bool] = True
+    weighs_preferences: ClassVar[bool] = True
     surveys: ClassVar[bool] = True
 
     def __init__(
@@ -138,7 +143,11 @@ class CausalRetriever(Recommender):
             states = states[row, (batch.history_mask.sum(1) - 1).clamp_min(0)].unsqueeze(1)
         kept = torch.rand(len(batch), 1, 1, device=states.device) >= dropped
         wishes = self.preferences.wishes(
-            batch.preference_text_ids, batch.preference_mask & kept, batch.preference_avoid
+            batch.preference_text_ids,
+            batch.preference_mask & kept,
+            batch.preference_avoid,
+            vectors=batch.preference_vectors,
+            strength=batch.preference_strength,
         )
         states = states + self.preferences.shift(wishes)
         future, weights = future_targets(
@@ -166,10 +175,7 @@ class CausalRetriever(Recommender):
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
     ) -> Recommendations:
         """The best items by the weighted score of `Ranking`."""
-        state, wishes = self._last_state(batch)
-        scores = self.ranking.dense * self._dense_logits(state, wishes).log_softmax(-1)
-        if self.ranking.prior:
-            scores = scores + self.ranking.prior * self.prior(batch)
+        scores = self._item_scores(batch)
         if self.ranking.search is None or self.trie is None:
             return top_items(scores, batch, count=count, filters=filters)
         width = max(self.ranking.search.width, count)
@@ -179,6 +185,55 @@ class CausalRetriever(Recommender):
         total = torch.where(known, dense + self.ranking.codes * found.scores, -torch.inf)
         best, place = total.topk(count, dim=1)
         return Recommendations(found.item_ids.gather(1, place), best)
+
+    def candidate_scores(
+        self, batch: HistoryBatch, item_ids: Int[Tensor, "batch candidate"]
+    ) -> Float[Tensor, "batch candidate"]:
+        """The score of `Ranking` for given items: all three parts, whether or not it searches."""
+        scores = self._item_scores(batch).gather(1, item_ids)
+        if self.heads is None or not self.ranking.codes:
+            return scores
+        return scores + self.ranking.codes * code_scores(self, batch, self.item_codes[item_ids])
+
+    def read_histories(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
+        """The state after each row's last real step, before any preference."""
+        row = torch.arange(len(batch), device=batch.row_ids.device)
+        last = (batch.history_mask.sum(1) - 1).clamp_min(0)
+        return self._states(batch)[row, last]
+
+    def dense_queries(self, batch: HistoryBatch) -> Float[Tensor, "batch key"]:
+        """What asks for items; the product with an item's key is its dense logit."""
+        queries = self._queries(*self._last_state(batch))
+        return torch.cat([queries, torch.ones_like(queries[:, :1])], dim=1)
+
+    def dense_keys(self) -> Float[Tensor, "item key"]:
+        """What items are found by, their bias last; see `dense_queries`."""
+        return torch.cat([self._keys(), self.item_bias.unsqueeze(1)], dim=1)
+
+    def code_decoder(self) -> CodeDecoder:
+        """What a search over the trie asks: the retriever itself."""
+        return self
+
+    def take_over(self, trained: Recommender) -> None:
+        """Become a trained retriever whose items are the first of this one's.
+
+        Raises:
+            TypeError: If the other is no causal retriever.
+        """
+        if not isinstance(trained, CausalRetriever):
+            raise TypeError(f"a CausalRetriever cannot take over a {type(trained).__name__}.")
+        new = len(self.item_bias) - len(trained.item_bias)
+        grown = {
+            name: value
+            for name, value in trained.state_dict().items()
+            if name not in ("items.own.weight", "item_bias") and not name.startswith("prior.")
+        }
+        bias = trained.item_bias.detach()
+        grown["item_bias"] = torch.cat([bias, bias.new_zeros(new)])
+        grown["items.own.weight"] = F.pad(trained.items.own.weight.detach(), (0, 0, 0, new))
+        self.load_state_dict(grown, strict=False)
+        self.items.keep_centre(trained.items)
+        self.prior.take_over(trained.prior)
 
     def prepare(self, batch: HistoryBatch) -> CodeState:
         """The rows' states; see `recsys.retriever.decode.CodeDecoder`."""
@@ -200,28 +255,35 @@ class CausalRetriever(Recommender):
             raise ValueError("the catalogue has no semantic IDs, so none can be generated.")
         return self.heads.step(state, level, codes, parents)
 
+    def _item_scores(self, batch: HistoryBatch) -> Float[Tensor, "batch item"]:
+        """Every item's score but for the part of the codes."""
+        state, wishes = self._last_state(batch)
+        scores = self.ranking.dense * self._dense_logits(state, wishes).log_softmax(-1)
+        if self.ranking.prior:
+            scores = scores + self.ranking.prior * self.prior(batch)
+        return scores
+
     def _states(self, batch: HistoryBatch) -> Float[Tensor, "batch step model"]:
         return self.encoder(self.items.read(batch.history_item_ids))
 
-    def _last_state(self, batch: HistoryBatch) -> tuple[Float[Tensor, "batch model"], "Wishes"]:
+    def _last_state(self, batch: HistoryBatch) -> tuple[Float[Tensor, "batch model"], Wishes]:
         """The conditioned state after each row's last real step, and what is wished there."""
-        row = torch.arange(len(batch), device=batch.row_ids.device)
-        last = (batch.history_mask.sum(1) - 1).clamp_min(0)
-        target = (batch.target_mask.sum(1) - 1).clamp_min(0)
+        text_ids, mask, avoid = last_preferences(batch)
+        vectors, strength = last_words(batch)
         wishes = self.preferences.wishes(
-            batch.preference_text_ids[row, target],
-            batch.preference_mask[row, target],
-            batch.preference_avoid[row, target],
+            text_ids, mask, avoid, vectors=vectors, strength=strength
         ).times(self.ranking.guidance)
-        return self._states(batch)[row, last] + self.preferences.shift(wishes), wishes
+        read = batch.history_states
+        states = self.read_histories(batch) if read is None else read
+        return states + self.preferences.shift(wishes), wishes
 
     def _dense_logits(
-        self, states: Float[Tensor, "*row model"], wishes: "Wishes"
+        self, states: Float[Tensor, "*row model"], wishes: Wishes
     ) -> Float[Tensor, "*row item"]:
         return F.linear(self._queries(states, wishes), self._keys(), self.item_bias).float()
 
     def _queries(
-        self, states: Float[Tensor, "*row model"], wishes: "Wishes"
+        self, states: Float[Tensor, "*row model"], wishes: Wishes
     ) -> Float[Tensor, "*row key"]:
         """What asks for items: the state's direction and, if matched, what is wished in words."""
         cosine = F.normalize(states, dim=-1) * self.log_temperature.exp()
@@ -234,116 +296,6 @@ class CausalRetriever(Recommender):
         """What items are asked by; the counterpart of `_queries`."""
         table = F.normalize(self.items.table(), dim=-1)
         return torch.cat([table, self.items.centred_text], dim=-1) if self.size.match else table
-
-
-class ItemVectors(nn.Module):
-    """Item vectors to read with and to be found by: own embedding, text and codes added up."""
-
-    text: Float[Tensor, "item width"]
-    centred_text: Float[Tensor, "item width"]
-    flat_codes: Int[Tensor, "item level"]
-
-    def __init__(self, catalogue: Catalogue, width: int) -> None:
-        super().__init__()
-        self.own = nn.Embedding(catalogue.item_count, width)
-        nn.init.normal_(self.own.weight, std=width**-0.5)
-        text = torch.zeros(catalogue.item_count, catalogue.text_width)
-        if len(catalogue.text_vectors):
-            text = catalogue.text_vectors[catalogue.item_text_ids]
-            text = torch.where(catalogue.item_text_mask[:, None], text, 0.0)
-        self.register_buffer("text", text, persistent=False)
-        centre = text.sum(0) / catalogue.item_text_mask.sum().clamp_min(1)
-        centred = torch.where(catalogue.item_text_mask[:, None], text - centre, 0.0)
-        self.register_buffer("centred_text", centred, persistent=False)
-        sizes = catalogue.level_sizes
-        starts = torch.tensor([sum(sizes[:level]) for level in range(len(sizes))], dtype=torch.long)
-        self.register_buffer("flat_codes", catalogue.item_codes.long() + starts, persistent=False)
-        self.text_in = nn.Linear(text.shape[1], width, bias=False)
-        self.text_out = nn.Linear(text.shape[1], width, bias=False)
-        self.codes_in = nn.Embedding(max(sum(sizes), 1), width)
-        self.codes_out = nn.Embedding(max(sum(sizes), 1), width)
-        for text_map in (self.text_in, self.text_out):
-            nn.init.normal_(text_map.weight, std=width**-0.5)
-        for codes in (self.codes_in, self.codes_out):
-            nn.init.normal_(codes.weight, std=0.5 * width**-0.5)
-
-    def read(self, item_ids: Int[Tensor, "batch step"]) -> Float[Tensor, "batch step model"]:
-        """What the encoder reads of items."""
-        codes = self.codes_in(self.flat_codes[item_ids]).sum(-2)
-        return self.own(item_ids) + self.text_in(self.text[item_ids]) + codes
-
-    def table(self) -> Float[Tensor, "item model"]:
-        """What every item is found by."""
-        codes = self.codes_out(self.flat_codes).sum(-2)
-        return self.own.weight + self.text_out(self.text) + codes
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What is liked and what is to be avoided: mean vectors of the texts, zero where none is.
-
-    Attributes:
-        liked: Mean of the liked texts.
-        avoided: Mean of the texts to be avoided.
-    """
-
-    liked: Float[Tensor, "*row width"]
-    avoided: Float[Tensor, "*row width"]
-
-    def times(self, weight: float) -> "Wishes":
-        """The same wishes, more or less urgent."""
-        return Wishes(self.liked * weight, self.avoided * weight)
-
-
-class PreferenceShift(nn.Module):
-    """What preferences change: nothing where none is stated.
-
-    Two ways: a shift of the state by learned maps, which start at zero, and a direct match of the
-    words with the words of each item, scaled by one learned number each. Liked and avoided texts
-    have maps and numbers of their own, so avoiding is not the opposite of liking unless the data
-    say so. The match needs so few numbers that a few thousand interactions teach it.
-    """
-
-    text_vectors: Float[Tensor, "text width"]
-
-    def __init__(self, catalogue: Catalogue, width: int, *, match: tuple[float, float]) -> None:
-        super().__init__()
-        self.register_buffer("text_vectors", catalogue.text_vectors, persistent=False)
-        self.like = nn.Linear(catalogue.text_width, width, bias=False)
-        self.avoid = nn.Linear(catalogue.text_width, width, bias=False)
-        self.match_weights = nn.Parameter(torch.tensor(match))
-        nn.init.zeros_(self.like.weight)
-        nn.init.zeros_(self.avoid.weight)
-
-    def wishes(
-        self,
-        text_ids: Int[Tensor, "*row preference"],
-        mask: Bool[Tensor, "*row preference"],
-        avoid: Bool[Tensor, "*row preference"],
-    ) -> Wishes:
-        """What every row wishes."""
-        if not len(self.text_vectors):
-            nothing = torch.zeros(*text_ids.shape[:-1], 0, device=text_ids.device)
-            return Wishes(nothing, nothing)
-        vectors = self.text_vectors[text_ids]
-        return Wishes(_masked_mean(vectors, mask & ~avoid), _masked_mean(vectors, mask & avoid))
-
-    def shift(self, wishes: Wishes) -> Float[Tensor, "*row model"]:
-        """What is added to every row's state."""
-        return self.like(wishes.liked) + self.avoid(wishes.avoided)
-
-    def match(self, wishes: Wishes) -> Float[Tensor, "*row width"]:
-        """What asks an item's words: its product with their vector is added to the logit."""
-        like, avoid = self.match_weights
-        return like * wishes.liked + avoid * wishes.avoided
-
-
-def _masked_mean(
-    vectors: Float[Tensor, "*row preference width"], mask: Bool[Tensor, "*row preference"]
-) -> Float[Tensor, "*row width"]:
-    """Mean over the real preferences; zero where there is none."""
-    total = (vectors * mask.unsqueeze(-1)).sum(-2)
-    return total / mask.sum(-1, keepdim=True).clamp_min(1)
 
 
 def future_targets(

@@ -12,7 +12,7 @@ from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
 from recsys.recommender import Filters, Recommendations, Recommender
 from recsys.retriever.code_decoder import SemanticIdDecoder
-from recsys.retriever.decode import BeamSearch
+from recsys.retriever.decode import BeamSearch, CodeDecoder
 from recsys.retriever.guidance import GuidedDecoder
 from recsys.retriever.transformer import Memory, NetworkSize
 from recsys.semantic_id.codec import SemanticIdCodec
@@ -116,8 +116,15 @@ class GenerativeRetriever(Recommender):
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
     ) -> Recommendations:
         """The best items by beam search; see `BeamSearch`."""
-        decoder = self if self.guidance == 1.0 else GuidedDecoder(self, self.guidance)
-        return self.search(decoder, batch, self.trie, count=count, filters=filters)
+        return self.search(self.code_decoder(), batch, self.trie, count=count, filters=filters)
+
+    def code_decoder(self) -> CodeDecoder:
+        """What a search asks: the retriever itself, or a guided decoder around it."""
+        return self if self.guidance == 1.0 else GuidedDecoder(self, self.guidance)
+
+    def take_over(self, trained: Recommender) -> None:
+        """Become a trained retriever of a smaller catalogue; no weight belongs to one item."""
+        self.load_state_dict(trained.state_dict())
 
     def prepare(self, batch: HistoryBatch) -> Memory:
         """Encode the rows; see `CodeDecoder`."""
@@ -171,4 +178,19 @@ def last_preferences(
         batch.preference_text_ids[row, last],
         batch.preference_mask[row, last],
         batch.preference_avoid[row, last],
+    )
+
+
+def last_words(
+    batch: HistoryBatch,
+) -> tuple[
+    Float[Tensor, "batch preference width"] | None, Float[Tensor, "batch preference"] | None
+]:
+    """Vectors and strengths of the preferences of each row's last real target, where given."""
+    last = (batch.target_mask.sum(1) - 1).clamp_min(0)
+    row = torch.arange(len(batch), device=last.device)
+    vectors, strength = batch.preference_vectors, batch.preference_strength
+    return (
+        None if vectors is None else vectors[row, last],
+        None if strength is None else strength[row, last],
     )

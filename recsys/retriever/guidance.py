@@ -52,10 +52,15 @@ def without_preferences(batch: HistoryBatch) -> HistoryBatch:
 
 
 def stacked(first: HistoryBatch, second: HistoryBatch) -> HistoryBatch:
-    """The rows of two batches of equal shape, one batch after the other."""
-    return HistoryBatch(
-        **{
-            field.name: torch.cat((getattr(first, field.name), getattr(second, field.name)))
-            for field in fields(HistoryBatch)
-        }
-    )
+    """The rows of two batches of equal shape, one batch after the other.
+
+    Raises:
+        ValueError: If one of them has preference vectors or strengths and the other has none.
+    """
+    joined = {}
+    for field in fields(HistoryBatch):
+        parts = getattr(first, field.name), getattr(second, field.name)
+        if (parts[0] is None) != (parts[1] is None):
+            raise ValueError(f"both batches must have {field.name}, or neither.")
+        joined[field.name] = None if parts[0] is None else torch.cat(parts)
+    return HistoryBatch(**joined)

@@ -15,6 +15,7 @@ from recsys.retriever.generative import (
     Conditioning,
     GenerativeRetriever,
     last_preferences,
+    last_words,
     recent_history,
 )
 from recsys.retriever.transformer import Encoder, NetworkSize
@@ -30,6 +31,9 @@ class MenderEmb(GenerativeRetriever):
     for items, how many items ago it was met. The preferences are a set, the history a sequence.
     One learned vector is always there, so a row without preferences and history reads something.
 
+    A preference's vector is scaled by its strength; at 0 it is not read at all. What kind of thing
+    it is is not scaled, so a very weak preference still differs from none.
+
     With `size.encoder_layers` at 0 the decoder reads these vectors as they are, as in the paper;
     above 0 they first attend to one another.
 
@@ -40,6 +44,7 @@ class MenderEmb(GenerativeRetriever):
     """
 
     uses_preferences: ClassVar[bool] = True
+    weighs_preferences: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -102,9 +107,12 @@ class MenderEmb(GenerativeRetriever):
         text_ids, preference_mask, avoid = last_preferences(batch)
         items, item_mask = recent_history(batch, self._history_items)
         start = self.kinds.weight[START].expand(len(batch), 1, -1)
-        wanted = self.project(self.text_vectors[text_ids]) + self.kinds(
-            torch.where(avoid, AVOID, LIKE)
-        )
+        texts, strength = last_words(batch)
+        texts = self.text_vectors[text_ids] if texts is None else F.normalize(texts, dim=-1)
+        if strength is not None:
+            preference_mask = preference_mask & (strength > 0)
+            texts = texts * strength.unsqueeze(-1)
+        wanted = self.project(texts) + self.kinds(torch.where(avoid, AVOID, LIKE))
         vectors = torch.cat((start, wanted, self._item_vectors(items, item_mask)), dim=1)
         mask = torch.cat((torch.ones_like(item_mask[:, :1]), preference_mask, item_mask), dim=1)
         return self.encoder(vectors, mask), mask

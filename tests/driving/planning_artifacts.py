@@ -6,8 +6,13 @@ import numpy as np
 import polars as pl
 
 from data_prep.artifact import create_artifact
+from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from data_prep.scenes.tables import LIGHT_STATES, MAP_LINES, MAPS, SCENES, STATES, TRACKS
+from data_prep.schema import PREFERENCES
 from driving.planner.batch import SUB_SCORES
+from driving.style.driver_preferences import Reading, driver_preferences
+from driving.style.measure_table import MEASURE_TABLE
+from driving.style.measures import MEASURE_NAMES
 from driving.style.tables import SAMPLES, STYLES
 from tests.driving.small_scenes import LINES, driven
 
@@ -33,7 +38,7 @@ def write_planning_artifacts(folder: Path, *, seed: int = 0) -> dict[str, Path]:
     mask[:, 0] = True
     return {
         "scenes": _scenes(folder / "scenes", speeds),
-        "styles": _styles(folder / "styles", samples),
+        "styles": _styles(folder / "styles", samples, speeds, (values, mask)),
         "style_vectors": _vectors(folder / "style_vectors", values, mask),
         "teacher": _teacher(folder / "teacher", len(samples)),
     }
@@ -71,15 +76,38 @@ def _scenes(folder: Path, speeds: np.ndarray) -> Path:
     return folder
 
 
-def _styles(folder: Path, samples: list[tuple[int, int, int]]) -> Path:
+def _styles(
+    folder: Path,
+    samples: list[tuple[int, int, int]],
+    speeds: np.ndarray,
+    style: tuple[np.ndarray, np.ndarray],
+) -> Path:
+    """The fastest drive aggressively, the slowest with care; all are on one road."""
     rows = [
         {"sample_id": number, "scene_id": scene, "track_id": track, "step": step,
          "driver_id": scene * CARS + track, "split": SPLITS[scene], "token": None}
         for number, (scene, track, step) in enumerate(samples)
     ]  # fmt: skip
+    about, measures = [], []
+    for number, (scene, track, _) in enumerate(samples):
+        speed = float(speeds[scene, track])
+        label = "aggressive" if speed > 10 else "conservative" if speed < 4 else "normal"
+        about.append(
+            {"sample_id": number, "scenario_type": "lane_following", "label": label,
+             "rule": "test", "heuristic_label": label, "reader_label": None, "needs_check": False}
+        )  # fmt: skip
+        known = {"mean_speed_mps": speed, "peak_speed_mps": speed}
+        names = dict.fromkeys(MEASURE_NAMES) | known
+        measures.append({"sample_id": number, "leader": track == 0, "road_class": "urban", **names})
+    frame = pl.DataFrame(rows, schema=SAMPLES.polars)
     with _create(folder, "styles") as new:
-        new.write_table(SAMPLES, pl.DataFrame(rows, schema=SAMPLES.polars))
-        new.write_table(STYLES, STYLES.empty())
+        new.write_table(SAMPLES, frame)
+        new.write_table(STYLES, pl.DataFrame(about, schema=STYLES.polars))
+        new.write_table(MEASURE_TABLE, pl.DataFrame(measures, schema=MEASURE_TABLE.polars))
+        reading = Reading(*style, "heuristic", "1")
+        new.write_table(PREFERENCES, driver_preferences(frame, (reading,), window_steps=20))
+        new.write_arrays("styles", {"values": style[0], "mask": style[1]})
+        new.write_json("style_dimensions", list(STYLE_DIMENSIONS))
     return folder
 
 

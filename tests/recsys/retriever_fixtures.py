@@ -1,7 +1,5 @@
 """Small catalogues, batches and networks that the retriever tests share."""
 
-import dataclasses
-
 import numpy as np
 import torch
 
@@ -59,6 +57,4 @@ def small_batch(
 
 def rows_of(batch: HistoryBatch, rows: slice) -> HistoryBatch:
     """Some rows of a batch."""
-    return HistoryBatch(
-        **{field.name: getattr(batch, field.name)[rows] for field in dataclasses.fields(batch)}
-    )
+    return batch.rows(rows)

@@ -108,6 +108,7 @@ def test_bad_settings_and_batches_of_prefixes_are_refused():
         field.name: getattr(whole, field.name)[:, :1]
         for field in dataclasses.fields(whole)
         if field.name.startswith(("target", "preference"))
+        and getattr(whole, field.name) is not None
     }
     prefixes = dataclasses.replace(whole, **first)
     with pytest.raises(ValueError, match="counted on batches of sequences"):

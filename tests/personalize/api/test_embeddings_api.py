@@ -1,7 +1,6 @@
 """The official OpenAI client against the server on a real socket, and the library beside it."""
 
 import base64
-from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
@@ -128,8 +127,3 @@ def test_where_no_half_is_served_it_says_so(running):
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "not_served"
     assert httpx.get(f"{running.address}/readyz").status_code == 200
-
-
-def test_the_root_may_be_named_relative_and_nothing_is_opened_there(running):
-    assert isinstance(running.service.current, object)
-    assert Path(running.service.current.generation.text.name).name == MODEL

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import httpx2 as httpx
@@ -236,7 +237,7 @@ def test_a_flood_of_10000_requests_is_answered_one_way_or_the_other(tmp_path):
         async def receive() -> dict:
             return bodies.pop() if bodies else await asyncio.Future()
 
-        async def send(message: dict) -> None:
+        async def send(message: MutableMapping) -> None:
             answered.append(message)
 
         await app(scope, receive, send)

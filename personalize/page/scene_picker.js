@@ -52,7 +52,7 @@ export function scenePicker(onpick) {
   }
 
   function pick(scene) {
-    box.input.value = scene;
+    box.show(scene);
     onpick(scene);
   }
 

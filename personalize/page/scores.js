@@ -7,7 +7,7 @@ import { titled } from "./words.js";
 const NAMES = {
   score: "Score",
   no_collision: "No collision",
-  drivable_area: "On the road",
+  drivable_area: "On road",
   progress: "Progress",
   time_to_collision: "Time to collision",
   comfort: "Comfort",

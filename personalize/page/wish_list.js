@@ -64,7 +64,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
         focusOn(one.key, "textarea");
         changed();
       },
-    }, one.evidence.length > 0 ? "Back to what was read" : "Back to what was typed", unseen(`: ${one.original.text}`));
+    }, one.evidence.length > 0 ? "Back to what was read" : "Back to what was typed", unseen(one.original.text));
     const liked = one.polarity === "like";
     return element("li", {
       "data-key": one.key,
@@ -86,7 +86,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
             announce(one.polarity === "like" ? "Now wanted." : "Now avoided.");
           },
         }, element("span", { "aria-hidden": "true" }, liked ? "+" : "−"), liked ? "Wanted" : "Avoided",
-          unseen(`, turn round: ${one.text}`)),
+          unseen(`turn round: ${one.text}`)),
         undo,
         element("button", {
           type: "button",
@@ -97,7 +97,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
             focusOn(one.key, "button");
             changed();
           },
-        }, "Delete", unseen(`: ${one.text}`))),
+        }, "Delete", unseen(one.text))),
       element("label", { class: "unseen", for: textId }, "Preference in words"),
       text,
       quotes(one),
@@ -134,7 +134,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
           focusOn(one.key, ".polarity");
           changed();
         },
-      }, "Restore", unseen(`: ${one.text}`)));
+      }, "Restore", unseen(one.text)));
   }
 
   redraw();

@@ -38,8 +38,8 @@ def main() -> None:
             executable_path=browser, args=["--no-sandbox", "--disable-gpu"]
         )
         for name, view, steps, settings in (
-            ("recommendations", "recommendations", _recommendations, _screen(1280, 1000)),
-            ("driving", "driving", _driving, _screen(1280, 1000)),
+            ("recommendations", "recommendations", _recommendations, _screen(1280, 900)),
+            ("driving", "driving", _driving, _screen(1280, 900)),
             ("phone", "driving", _driving, _screen(360, 720, device_scale_factor=2)),
         ):
             context = chromium.new_context(**settings)

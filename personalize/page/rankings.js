@@ -2,7 +2,7 @@
 
 import { movement } from "./changes.js";
 import { element, refill, unseen } from "./element.js";
-import { named, price, shortened, signed, titled } from "./words.js";
+import { named, plain, price, shortened, signed, titled } from "./words.js";
 
 const CHIPS = 2;
 const LEAST_CHANGE = 0.005;
@@ -112,7 +112,7 @@ function why(found, wishes, opened) {
       element("b", {}, signed(reason.score_change)), " ", inFull(wishes[reason.preference]), " ",
       element("span", { class: "soft" }, withoutIt(reason))))),
     element("p", { class: "soft" },
-      `All together ${signed(found.score_change)}; score ${found.score.toFixed(2)}.`));
+      `All together ${signed(found.score_change)}; score ${plain(found.score)}.`));
 }
 
 function withoutIt(reason) {

@@ -6,6 +6,8 @@ import { slider } from "./slider.js";
 import { isChanged, restore, turn, wish } from "./wishes.js";
 import { strengthInWords } from "./words.js";
 
+const SHOWN = 2;
+
 /**
  * @param {Object} options `onchange(at_once)` after every edit; `onfocus(key|null)` when one is in
  *   hand; `titleOf(source)` names the review that a quote is from.
@@ -115,11 +117,11 @@ export function wishList({ onchange, onfocus, titleOf }) {
 
   function quotes(one) {
     if (one.evidence.length === 0) return null;
-    return element("ul", { class: "quotes" }, one.evidence.slice(0, 3).map((quote) =>
+    return element("ul", { class: "quotes" }, one.evidence.slice(0, SHOWN).map((quote) =>
       element("li", {}, element("q", {}, quote.quote), " ",
         element("cite", {}, titleOf(quote.source) ?? ""))),
-    one.evidence.length > 3
-      ? element("li", { class: "soft" }, `and ${one.evidence.length - 3} more, marked in the reviews`)
+    one.evidence.length > SHOWN
+      ? element("li", { class: "soft" }, `and ${one.evidence.length - SHOWN} more, marked in the reviews`)
       : null);
   }
 

@@ -18,6 +18,11 @@ export function signed(value, digits = 2) {
   return (value < 0 ? "−" : "+") + shown;
 }
 
+/** A number with a true minus. */
+export function plain(value, digits = 2) {
+  return value.toFixed(digits).replace("-", "−");
+}
+
 /** How much a preference matters, from 0 to 1. */
 export function strengthInWords(strength) {
   if (strength === 0) return "not at all";

@@ -595,3 +595,19 @@ def test_no_part_of_the_page_writes_markup_or_reaches_out(address: str) -> None:
             assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", text)
             assert not re.search(r"\beval\(|new Function|@import|url\(", text)
             assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+
+
+def test_what_can_be_asked_is_shown_with_examples(page: Any, address: str) -> None:
+    page.goto(f"{address}/docs")
+    page.wait_for_selector(".path")
+    summaries = page.locator(".path > summary")
+    assert page.evaluate(_FAULTS) == []
+    retrieve = summaries.filter(has_text="/v1/retrieve")
+    assert "POST" in retrieve.inner_text()
+    retrieve.click()
+    shown = page.locator(".path[open]").inner_text()
+    assert "town-user-000007" in shown
+    assert "Items wanted." in shown
+    assert "1 to 1000, default 10" in shown
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

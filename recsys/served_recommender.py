@@ -277,7 +277,7 @@ class ServedRecommender(ItemsHalf):
 
 
 def _searches(served: Served, retriever: Retriever) -> list[tuple[str, Search, bool]]:
-    """Every mode that can be asked: its search, and whether it reads texts, not the model."""
+    """Every mode that can be asked: its search, and whether it scores by texts, not the model."""
     recommender = served.recommender
     found: list[tuple[str, Search, bool]] = []
     dense = None
@@ -288,5 +288,7 @@ def _searches(served: Served, retriever: Retriever) -> list[tuple[str, Search, b
         generative = GenerativeSearch(recommender, recommender.trie)
         added = np.arange(served.items.trained, len(served.items))
         found.append(("generative", generative, False))
-        found.append(("hybrid", HybridSearch(generative, dense, added), False))
+        if dense is not None:
+            hybrid = HybridSearch(generative, dense, added)
+            found.append(("hybrid", hybrid, served.space is not recommender))
     return found

@@ -6,7 +6,7 @@ once stay: a restart reads them again and assigns none anew.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class Entry:
     codes_hash: str
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
+    def from_record(cls, record: Mapping[str, Any]) -> "Entry":
         """The entry a record of the journal holds.
 
         Raises:
@@ -107,7 +107,7 @@ class Served:
     words: Mapping[int, ItemWords]
 
     @classmethod
-    def as_trained(cls, trained: Trained) -> Self:
+    def as_trained(cls, trained: Trained) -> "Served":
         """Before anything was added."""
         loaded = trained.loaded
         return cls._of(loaded.recommender, trained.catalogue, trained.items, {})
@@ -135,7 +135,7 @@ class Served:
         catalogue: Catalogue,
         items: ServedItems,
         words: Mapping[int, ItemWords],
-    ) -> Self:
+    ) -> "Served":
         try:
             space = dense_retriever(recommender, catalogue)
         except ValueError:  # neither a dense head nor texts: no search by vectors

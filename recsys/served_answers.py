@@ -162,7 +162,7 @@ class Compared:
 
     def without(self, order: Int[np.ndarray, " rank"]) -> tuple[list[float], list[int]]:
         """What all wishes together changed in the scores, and the ranks without them."""
-        return self._against(self.rows.without[self.question], order)
+        return self._against(int(self.rows.without[self.question]), order)
 
     def reasons(self, question: AskedItems, order: Int[np.ndarray, " rank"]) -> list[list[Reason]]:
         """For every candidate what each wish that weighs anything did, the largest effect first."""

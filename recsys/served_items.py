@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -33,7 +33,7 @@ class ItemFacts(NamedTuple):
     description: str | None
 
     @classmethod
-    def of(cls, item: NewItem) -> Self:
+    def of(cls, item: NewItem) -> "ItemFacts":
         """What a message says of an item."""
         return cls(
             item.id,
@@ -95,7 +95,7 @@ class ServedItems:
         self._filters: OrderedDict[str, Allowed] = OrderedDict()
 
     @classmethod
-    def from_table(cls, items: pl.DataFrame, codes: Int[Tensor, "item level"]) -> Self:
+    def from_table(cls, items: pl.DataFrame, codes: Int[Tensor, "item level"]) -> "ServedItems":
         """The items of the table of that name."""
         columns = ("item_key", "title", "brand", "categories", "price_cents", "description")
         rows = items.sort("item_id").select(columns).iter_rows()
@@ -244,7 +244,6 @@ def _named(
     index: Mapping[str, Int[np.ndarray, " _"]], name: str, param: str
 ) -> Int[np.ndarray, " _"]:
     if name not in index:
-        raise RequestRefused(
-            f"No item has {name!r} in its {param.rsplit('.', maxsplit=1)[-1]}.", param=param
-        )
+        kind = param.rsplit(".", maxsplit=1)[-1]
+        raise RequestRefused(f"No item has {name!r} among its {kind}.", param=param)
     return index[name]

@@ -1,8 +1,9 @@
-"""A small world behind the API: artifacts, checkpoints of models with drawn weights, a retriever."""
+"""A small world behind the API: artifacts, models with drawn weights, a plain retriever."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from data_prep.artifact import create_artifact, read_manifest
 from personalize.api.files import ServedFiles
-from personalize.api.messages import ItemQuery, ItemsFound, NewItem
+from personalize.api.messages import AddedItem, ItemQuery, ItemsFound, NewItem, Wish
 from personalize.api.retriever import EVERYTHING, Found, IdFilter, Retriever, RetrieverSource
 from personalize.conditioning.text import SentenceEncoder
 from recsys import serving
@@ -21,6 +22,7 @@ from recsys.baselines.sasrec import SASRec
 from recsys.catalogue import catalogue_sizes
 from recsys.data import load_catalogue
 from recsys.embed import write_item_vectors
+from recsys.recommender import Recommender
 from recsys.retriever.causal import CausalRetriever
 from recsys.retriever.causal_encoder import CausalSize
 from recsys.retriever.mender_emb import MenderEmb
@@ -28,6 +30,7 @@ from recsys.retriever.tiger import Tiger
 from recsys.retriever.transformer import NetworkSize
 from recsys.semantic_id.tokenize import run as tokenize
 from recsys.served_recommender import ServedRecommender
+from recsys.served_search import GeneratesCodes
 from tests.recsys.retriever_fixtures import small_batch
 from tests.recsys.small_world import WIDTH, World, _vector, make_world, write_world
 
@@ -120,7 +123,7 @@ class DrawnSentences(SentenceEncoder):
     def width(self) -> int:
         return WIDTH
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return "drawn"
 
@@ -148,6 +151,7 @@ class ServedWorld:
             "item_vectors": Path(f"{model}_vectors"),
             "retriever": PlainSource(Path(f"{model}_vectors")),
             "preferences": Path("preferences"),
+            "vectors": Path("vectors"),
             "added": Path("added.jsonl"),
             "candidates": 8,
         }
@@ -174,7 +178,7 @@ def write_checkpoint(root: Path, name: str, *, seed: int = 0) -> Path:
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)
     if model.surveys:
-        model.survey([_sequences(catalogue)])
+        model.survey([sequences_of(catalogue)])
     weights = {f"recommender.{n}": v.clone().contiguous() for n, v in model.state_dict().items()}
     with create_artifact(
         root / name,
@@ -196,7 +200,7 @@ def write_checkpoint(root: Path, name: str, *, seed: int = 0) -> Path:
     return root / name
 
 
-def _sequences(catalogue):
+def sequences_of(catalogue):
     """Histories with a target after every step, for a prior to count."""
     batch = small_batch_of(catalogue)
     shape = (*batch.history_mask.shape, 1)
@@ -265,3 +269,27 @@ def keys(answer: ItemsFound) -> list[str]:
 def new_item(key: str, title: str = "Thing", **facts: Any) -> NewItem:
     """An item to add."""
     return NewItem(id=key, title=title, **facts)
+
+
+def added(half: ServedRecommender, items: Sequence[NewItem]) -> list[AddedItem]:
+    """What became of items, none of which is refused as a question."""
+    answers = half.add(items)
+    assert all(isinstance(answer, AddedItem) for answer in answers), answers
+    return [answer for answer in answers if isinstance(answer, AddedItem)]
+
+
+def wish(**facts: Any) -> Wish:
+    """A preference."""
+    return Wish(**facts)
+
+
+def generator_of(model: Recommender) -> GeneratesCodes:
+    """The recommender, which generates."""
+    assert isinstance(model, GeneratesCodes)
+    return model
+
+
+def causal_of(model: Recommender) -> CausalRetriever:
+    """The recommender, which is a causal retriever."""
+    assert isinstance(model, CausalRetriever)
+    return model

@@ -277,8 +277,8 @@ def default_kind(count: int) -> IndexKind:
     """What is built where nothing is configured: exact up to 50,000 vectors, then a graph.
 
     Up to there one query costs less than two milliseconds. Lists are built faster and are searched
-    faster than a graph, but find 0.70 of the ten nearest where vectors do not lie in clusters; a
-    graph finds 0.999 there too (`docs/experiments.md`).
+    faster than a graph, but find 0.83 of the ten nearest where vectors do not lie in clusters; a
+    graph finds 0.9995 there too (`docs/experiments.md`).
     """
     return FlatIndex() if count <= 50_000 else HnswIndex()
 

@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format check test smoke golden demo demo-driving clean
+.PHONY: help setup format check test smoke golden demo demo-driving serve clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ demo: ## run the whole path and print a report (make demo REVIEWS=reviews.json.g
 demo-driving: ## simulated traffic to a driving report (make demo-driving LOGS=folder for real logs)
 	$(SET_UP) cpu,traffic,commonroad,nuplan
 	$(PYTHON) scripts/demo_driving.py --bin $(BIN) $(if $(LOGS),--logs "$(LOGS)") $(if $(STYLEDRIVE),--styledrive "$(STYLEDRIVE)")
+
+serve: ## answer over HTTP and show the page to steer by hand (ONLY=recommendations or driving)
+	$(SET_UP) cpu,offline,serve,traffic,commonroad,nuplan
+	$(PYTHON) scripts/serve.py --bin $(BIN) $(if $(ONLY),--only "$(ONLY)") $(if $(PORT),--port "$(PORT)")
 
 clean: ## delete runs, caches and the environment that setup made
 	rm -rf runs .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

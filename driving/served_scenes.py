@@ -113,18 +113,30 @@ class ServedScenes:
 
     def scene(self, row: int) -> Scene:
         """One sample as a message."""
-        facts, text = self.samples.row(row, named=True), self.texts[row]
-        return Scene(
-            id=self.ids[row],
-            source=facts["source"],
-            split=facts["split"],
-            location=facts["location"],
-            scenario_type=text.scenario_type,
-            label=text.label,
-            description=text.description,
-            style=dict(text.style),
-            simulated=facts["simulated"],
-        )
+        if row not in self._messages:
+            source, split, location, simulated = self._facts[row]
+            text = self.texts[row]
+            self._messages[row] = Scene(
+                id=self.ids[row],
+                source=source,
+                split=split,
+                location=location,
+                scenario_type=text.scenario_type,
+                label=text.label,
+                description=text.description,
+                style=dict(text.style),
+                simulated=simulated,
+            )
+        return self._messages[row]
+
+    @cached_property
+    def _messages(self) -> dict[int, Scene]:
+        """What was asked for before; at most one per sample."""
+        return {}
+
+    @cached_property
+    def _facts(self) -> list[tuple]:
+        return self.samples.select("source", "split", "location", "simulated").rows()
 
     def having(self, query: str) -> list[int]:
         """Rows in whose description, place, kind, label or id all words of a query occur."""

@@ -167,7 +167,10 @@ class ServedRecommender(ItemsHalf):
             "model": self._model,
             "recommender": type(self._served.recommender).__name__,
             "modes": list(self._answering),
-            "attributes": list(self._asking.aspects.names),
+            "attributes": [
+                {"name": name, "text": self._asking.aspects.sentence(name, "like")}
+                for name in self._asking.aspects.names
+            ],
             "items": len(self._served.items),
             "items_added": len(self._served.items) - self._served.items.trained,
             "users": len(self._asking.people),

@@ -68,6 +68,12 @@ def _memory(made: Path) -> Path:
     return made.with_name(f".{made.name}.step")
 
 
+def made_whole(made: Path) -> bool:
+    """Whether a result is there and its step came to its end."""
+    memory = _memory(made)
+    return made.exists() and memory.is_file() and not memory.read_text().startswith("begun")
+
+
 def run_step(step: Step, programs: Path, *, quietly: bool = False) -> bool:
     """Run one step unless its result is there; return whether it ran.
 

@@ -39,7 +39,8 @@ _HIGHWAY: Mapping[str, str] = {
     "lane_following": "on a highway, a motorway",
     "lane_change": "overtaking on a highway, a motorway",
 }
-_ROUNDABOUTS = ("roundout_entrance", "roundout_interior")
+_BENT = ("roundout_entrance", "roundout_interior", "side_ego_to_main")
+"""Where turning goes without saying."""
 _WAYS: Mapping[StyleLabel, str] = {
     "conservative": "Careful, conservative driving",
     "normal": "Normal driving",
@@ -103,7 +104,7 @@ def _head(window: Window) -> str:
     if "lane_change_peak_speed_mps" in window.measures:
         return f"{_LANE_CHANGES[window.label]} {place}"
     turned = window.measures.get("heading_change_rad", 0.0) > TURN_RAD
-    turning = ", turning" if turned and kind not in _ROUNDABOUTS else ""
+    turning = ", turning" if turned and kind not in _BENT else ""
     fast = window.measures.get("speed_to_limit", 0.0) > ABOVE_LIMIT
     speeding = ", speeding above the limit" if fast else ""
     return f"{_WAYS[window.label]}{turning}{speeding} {place}"

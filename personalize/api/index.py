@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,12 +61,19 @@ class StoredIndex(RetrieverSource):
                 f"{artifact.folder} is an index of other vectors; run personalize index on the "
                 "vectors that are served."
             )
-        kind, index, table = _read(artifact)
         facts = {**artifact.manifest.notes, "content_hash": artifact.content_hash}
-        if not self.gpu:
-            return FaissRetriever(table, kind=kind, index=index, notes=facts)
-        moved = _on_gpu(kind, index)
-        return FaissRetriever(table, kind=kind, index=moved, notes=facts, selects=False)
+        try:
+            kind, index, table = _read(artifact)
+            searched = _on_gpu(kind, index) if self.gpu else index
+            return FaissRetriever(
+                table, kind=kind, index=searched, notes=facts, selects=not self.gpu
+            )
+        except (KeyError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise ArtifactMismatch(
+                f"{artifact.folder} does not fit together ({error}); write the index again."
+            ) from error
 
 
 class FaissRetriever(Retriever):
@@ -251,13 +259,17 @@ class FaissRetriever(Retriever):
 
 
 def vectors_inside(index: Any) -> Float32[np.ndarray, "item width"] | None:  # noqa: ANN401
-    """The vectors as an index holds them, not copied; None where it holds only codes of them."""
+    """The vectors as an index holds them, not copied; None where it holds only codes of them.
+
+    The array keeps the index alive.
+    """
     faiss = load_faiss()
     flat = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
-    if not isinstance(flat, faiss.IndexFlat):
+    if not isinstance(flat, faiss.IndexFlat) or not flat.ntotal:
         return None
     numbers = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
-    return numbers.reshape(flat.ntotal, flat.d)
+    lent = SimpleNamespace(__array_interface__=numbers.__array_interface__, owner=index)
+    return np.asarray(lent).reshape(flat.ntotal, flat.d)
 
 
 def _read(artifact: Artifact) -> tuple[IndexKind, Any, VectorTable]:
@@ -274,6 +286,8 @@ def _read(artifact: Artifact) -> tuple[IndexKind, Any, VectorTable]:
         ) from error
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise ArtifactMismatch(f"{artifact.folder} does not search by inner products.")
+    if arrays["ids"].dtype != np.int64 or arrays["ids"].shape != (index.ntotal,):
+        raise ArtifactMismatch(f"{artifact.folder} does not fit together: not one id per vector.")
     inside = vectors_inside(index)
     values = arrays["vectors"] if inside is None else inside
     lengths = check_vectors(values, width=index.d, what="vector")

@@ -166,7 +166,7 @@ class IvfIndex(IndexKind):
     """
 
     lists: int | None = None
-    probes: int = 16
+    probes: int = 32
 
     def __post_init__(self) -> None:
         _check_lists(self.lists, self.probes)
@@ -219,7 +219,7 @@ class IvfPqIndex(IndexKind):
     """
 
     lists: int | None = None
-    probes: int = 16
+    probes: int = 32
     code_bytes: int = 32
     rerank: int = 10
 

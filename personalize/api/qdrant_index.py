@@ -26,9 +26,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class QdrantStore(RetrieverSource):
-    """A collection that `personalize upload` filled.
+    """A collection that `personalize upload` filled, on a server of version 1.16 or later.
 
-    What is put while serving stays in the collection, and every server that searches it finds it.
+    What is put while serving stays in the collection, and every server that searches it finds it,
+    after a restart too: one that does not know an id has to leave it out.
 
     Attributes:
         collection: Its name.

@@ -121,7 +121,8 @@ def _check_extra() -> None:
 def _listening(options: Serving) -> socket.socket:
     """A socket that is bound before anything is loaded, so a taken port is known at once."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # named as TCP, because only then does asyncio send answers without waiting to fill a packet
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((options.host, options.port))

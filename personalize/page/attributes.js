@@ -2,7 +2,7 @@
 
 import { element } from "./element.js";
 import { slider } from "./slider.js";
-import { titled, wishInWords } from "./words.js";
+import { titled, wishInShort, wishInWords } from "./words.js";
 
 const FIRST = 8;
 
@@ -17,6 +17,7 @@ export function attributeSliders(attributes, onchange) {
     hint: text,
     least: -1, most: 1, step: 0.1, value: 0,
     words: wishInWords,
+    short: wishInShort,
     onmove: (value) => {
       values[name] = value;
       onchange();

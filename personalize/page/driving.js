@@ -52,7 +52,7 @@ export function mountDriving(panel, info) {
   }, "Drive on in closed loop");
   const traffic = element("select", { id: "traffic", onchange: () => redraw() });
   const trafficField = element("div", { class: "field", hidden: true },
-    element("label", { for: "traffic" }, "Other traffic as around"), traffic);
+    element("label", { for: "traffic" }, "Others react to"), traffic);
 
   async function open(scene, signal) {
     const found = await get(["scenes", scene], { signal });
@@ -63,6 +63,7 @@ export function mountDriving(panel, info) {
     show.hidden = false;
     picture.scene(view);
     refill(facts, ...sceneFacts(view.scene, { onmine: (style) => mine.set(style), onalike: picker.alike }));
+    redraw();
     plan({ at_once: true });
   }
 

@@ -6,6 +6,7 @@ import { askForKey } from "./key_form.js";
 import { mountRecommendations } from "./recommendations.js";
 import { get, onKeyNeeded } from "./server.js";
 import { watchTabs } from "./tabs.js";
+import { counted } from "./words.js";
 
 const VIEWS = {
   recommendations: {
@@ -25,6 +26,22 @@ function missing(view, why) {
       " makes what is needed; then reload or restart the server."));
 }
 
+function servedInWords(info) {
+  const { items, scenes } = info;
+  return [
+    items && `Recommender ${items.model}${items.items ? `, ${counted(items.items, "item")}` : ""}`,
+    scenes && `Planner ${scenes.planner}`,
+    info.package_version && `version ${info.package_version}`,
+  ].filter(Boolean).join(" · ");
+}
+
+/** Says that the page itself is at fault; what a server refuses is said where it was asked. */
+function fail(message) {
+  const place = document.getElementById("fault");
+  place.hidden = false;
+  place.textContent = `Something on this page went wrong: ${message}. Reload it to start anew.`;
+}
+
 async function start() {
   onKeyNeeded(askForKey);
   document.querySelector(".skip").addEventListener("click", (event) => {
@@ -32,6 +49,8 @@ async function start() {
     document.getElementById("content").focus();
   });
   const loading = document.getElementById("loading");
+  window.addEventListener("error", ({ message }) => fail(message));
+  window.addEventListener("unhandledrejection", ({ reason }) => fail(reason?.message ?? reason));
   let info = null;
   const mounted = new Set();
 
@@ -39,7 +58,7 @@ async function start() {
     if (info === null || mounted.has(name)) return;
     mounted.add(name);
     const view = VIEWS[name];
-    const panel = document.getElementById(name);
+    const panel = document.getElementById(`${name}-view`);
     if (info[view.half] === null) refill(panel, missing(view, info[`${view.half}_missing`]));
     else view.mount(panel, info);
   }
@@ -57,6 +76,7 @@ async function start() {
     return;
   }
   loading.remove();
+  document.getElementById("served").textContent = servedInWords(info);
   fill(shown);
 }
 

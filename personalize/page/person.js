@@ -83,7 +83,7 @@ export function personBox({ onchange }) {
       const answer = await get(["users", id]);
       user = id;
       view = { history: answer.history, wishes: answer.preferences.map(wish) };
-      users.input.value = id;
+      users.show(id);
       history.show(view.history, view.wishes);
       onchange(view.wishes);
     } catch (error) {
@@ -103,7 +103,7 @@ export function personBox({ onchange }) {
           made();
           (chosen.querySelectorAll("button")[Math.max(0, number - 1)] ?? wares.input).focus();
         },
-      }, "Remove", unseen(`: ${item.title ?? item.id}`)))));
+      }, "Remove", unseen(item.title ?? item.id)))));
     onchange(null);
   }
 

@@ -15,7 +15,7 @@ export function player(ontime) {
   const button = element("button", { type: "button", onclick: () => (frame === null ? play() : pause()) }, "Play");
   const output = element("output", { for: id });
   const scrub = element("input", {
-    id, type: "range", min: 0, max: 1, step: 0.1, value: 0,
+    id, type: "range", min: 0, max: 1, step: 0.1, value: 0, "aria-valuetext": "0.0 seconds",
     oninput: (event) => {
       pause();
       go(Number(event.target.value));

@@ -2,7 +2,7 @@
 
 import { movement } from "./changes.js";
 import { element, refill, unseen } from "./element.js";
-import { price, shortened, signed } from "./words.js";
+import { named, plain, price, shortened, signed, titled } from "./words.js";
 
 const CHIPS = 2;
 const LEAST_CHANGE = 0.005;
@@ -88,12 +88,17 @@ function chips(found, wishes) {
   return [element("span", {}, "because of "), ...strongest.map((reason) => element("span", {
     class: reason.score_change > 0 ? "chip up" : "chip down",
     title: wishes[reason.preference].text,
-  }, element("span", { class: "cut" }, chipText(wishes[reason.preference])), ": ",
-    element("b", {}, signed(reason.score_change)), " "))];
+  }, element("span", { class: "cut" }, chipText(wishes[reason.preference])),
+    element("b", {}, `: ${signed(reason.score_change)}`)))];
 }
 
 function chipText(wish) {
-  return (wish.polarity === "avoid" ? "not " : "") + shortened(wish.text);
+  const about = wish.attribute ? named(wish.attribute) : shortened(wish.text);
+  return (wish.polarity === "avoid" ? "not " : "") + about;
+}
+
+function inFull(wish) {
+  return wish.attribute ? `${titled(wish.attribute)}: ${wish.text}` : wish.text;
 }
 
 function why(found, wishes, opened) {
@@ -104,10 +109,10 @@ function why(found, wishes, opened) {
     ontoggle: (event) => (event.target.open ? opened.add(key) : opened.delete(key)),
   }, element("summary", { class: "chips" }, unseen(`${found.item.title ?? key}, why: `), chips(found, wishes)),
     element("ul", {}, found.reasons.map((reason) => element("li", {},
-      element("b", {}, signed(reason.score_change)), " ", wishes[reason.preference].text, " ",
+      element("b", {}, signed(reason.score_change)), " ", inFull(wishes[reason.preference]), " ",
       element("span", { class: "soft" }, withoutIt(reason))))),
     element("p", { class: "soft" },
-      `All together ${signed(found.score_change)}; score ${found.score.toFixed(2)}.`));
+      `All together ${signed(found.score_change)}; score ${plain(found.score)}.`));
 }
 
 function withoutIt(reason) {

@@ -27,8 +27,8 @@ export function mountRecommendations(panel, info) {
   const plains = new Map();
   let before = null;
 
-  const settings = settingsBar((at_once) => ask({ at_once }));
-  const sliders = attributeSliders(info.attributes, () => ask());
+  const settings = settingsBar(info.items.modes ?? null, (at_once) => ask({ at_once }));
+  const sliders = attributeSliders(info.attributes.map(withText), () => ask());
   const person = personBox({
     onchange: (wishes) => {
       if (wishes !== null) list.set(wishes);
@@ -101,6 +101,11 @@ export function mountRecommendations(panel, info) {
           sliders.place)),
       element("div", { class: "show" }, settings.place, trouble.place, verdict, results)));
   person.begin();
+}
+
+/** An attribute as a name and a sentence; a server may name it without one. */
+function withText(attribute) {
+  return typeof attribute === "string" ? { name: attribute, text: null } : attribute;
 }
 
 /** A quote from a text that was typed: its number is not that of any review of the data. */

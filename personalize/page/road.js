@@ -69,7 +69,7 @@ export function road() {
 
   /** Others and the egos of the rides where they are at a time. */
   function move({ plans, rides, traffic, time_s }) {
-    movers.replaceChildren(...others(view, rides.get(traffic), time_s), ...egos(view, plans, rides, time_s));
+    movers.replaceChildren(...others(view, rides.get(traffic), time_s), ...egos(view, { plans, rides, traffic, time_s }));
   }
 
   return {
@@ -151,9 +151,11 @@ function others(view, ride, time_s) {
   }).filter(Boolean);
 }
 
-function egos(view, plans, rides, time_s) {
+function egos(view, { plans, rides, traffic, time_s }) {
   const here = plans.filter((plan) => rides.has(plan.name));
   const { ego } = view;
   if (here.length === 0) return [box("ego", ego, [ego.x_m, ego.y_m, ego.heading_rad])];
-  return [...here].reverse().map((plan) => box("ego", ego, poseAt(rides.get(plan.name).ego, time_s), plan.name));
+  const first = (plan) => (plan.name === traffic ? 1 : 0); // drawn last, so on top of the others
+  return here.sort((a, b) => first(a) - first(b)).map(({ name }) =>
+    box(name === traffic ? "ego" : "ego ghost", ego, poseAt(rides.get(name).ego, time_s), name));
 }

@@ -8,7 +8,7 @@ import { get, post } from "./server.js";
 import { counted, named } from "./words.js";
 
 const SHOWN = 12;
-const NEAREST = 6;
+const NEAREST = 4;
 
 /**
  * @param {function(string): void} onpick Called with the id of a scene.
@@ -52,7 +52,7 @@ export function scenePicker(onpick) {
   }
 
   function pick(scene) {
-    box.input.value = scene;
+    box.show(scene);
     onpick(scene);
   }
 

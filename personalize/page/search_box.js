@@ -9,7 +9,8 @@ import { counted } from "./words.js";
  * @param {Object} options `label`; `placeholder`; `find(text, signal)` gives a promise of
  *   `{total, found: [{key, title, note}]}`; `onpick(one)`; `keeps`: whether the title that was
  *   picked stays in the box.
- * @returns {{place: HTMLElement, input: HTMLInputElement}}
+ * @returns {{place: HTMLElement, input: HTMLInputElement, show: function(string): void}} `show`
+ *   puts the title of what was picked elsewhere into the box.
  */
 export function searchBox({ label, placeholder = "", find, onpick, keeps = false }) {
   const id = freshId("search");
@@ -28,6 +29,7 @@ export function searchBox({ label, placeholder = "", find, onpick, keeps = false
   const place = element("div", { class: "search" }, element("label", { for: id }, label), input, list);
   let found = [];
   let chosen = -1;
+  let picked = null; // its title in the box is an answer, not a question
   const latest = new Latest({ onerror: (error) => show([element("li", { class: "soft" }, error.message)]) });
 
   function show(rows) {
@@ -46,7 +48,8 @@ export function searchBox({ label, placeholder = "", find, onpick, keeps = false
 
   function look({ at_once = false } = {}) {
     latest.run(async (signal) => {
-      const answer = await find(input.value.trim(), signal);
+      const typed = input.value.trim();
+      const answer = await find(typed === picked ? "" : typed, signal);
       if (signal.aborted || document.activeElement !== input) return;
       found = answer.found;
       chosen = -1;
@@ -83,8 +86,13 @@ export function searchBox({ label, placeholder = "", find, onpick, keeps = false
   function pick(number) {
     const one = found[number];
     close();
-    input.value = keeps ? one.title : "";
+    showPicked(one.title);
     onpick(one);
+  }
+
+  function showPicked(title) {
+    picked = title;
+    input.value = keeps ? title : "";
   }
 
   const keys = {
@@ -103,5 +111,5 @@ export function searchBox({ label, placeholder = "", find, onpick, keeps = false
   input.addEventListener("click", () => list.hidden && look({ at_once: true }));
   input.addEventListener("focus", () => input.select());
   input.addEventListener("blur", close);
-  return { place, input };
+  return { place, input, show: showPicked };
 }

@@ -9,9 +9,13 @@ const MODES = [
 ];
 const MOST = 50;
 
-/** @param {function(boolean): void} onchange Called with whether to ask at once. */
-export function settingsBar(onchange) {
-  const state = { mode: "hybrid", k: 10, filters: {} };
+/**
+ * @param {string[]|null} served Modes that the server has; null for all.
+ * @param {function(boolean): void} onchange Called with whether to ask at once.
+ */
+export function settingsBar(served, onchange) {
+  const offered = MODES.filter(([name]) => served === null || served.includes(name));
+  const state = { mode: offered[0][0], k: 10, filters: {} };
   const category = textField("Only in category", "any", (text) => {
     const words = text.split(",").map((word) => word.trim()).filter(Boolean);
     filter("categories", words.length > 0 ? words : null);
@@ -34,7 +38,7 @@ export function settingsBar(onchange) {
   }
 
   const modes = element("fieldset", { class: "modes" }, element("legend", {}, "Retrieval"),
-    MODES.map(([value, label, hint]) => element("label", { title: hint },
+    offered.map(([value, label, hint]) => element("label", { title: hint },
       element("input", {
         type: "radio", name: "mode", value, checked: value === state.mode,
         onchange: () => {

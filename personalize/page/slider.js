@@ -1,17 +1,19 @@
 /** A labelled slider that says its value in words. */
 
-import { element, freshId } from "./element.js";
+import { element, freshId, unseen } from "./element.js";
 
 /**
  * A slider with its label and its value in words.
  *
  * @param {Object} options `label`; `hint`, a sentence shown as a tool-tip and read after the name;
- *   `least`, `most`, `step`, `value`; `words(value)`; `onmove(value)` while it is dragged. With
- *   `openWords` it can also be left open: `value` null, and a button beside it leaves it open.
+ *   `least`, `most`, `step`, `value`; `words(value)` and `short(value)`, the same in fewer words
+ *   for the eye; `onmove(value)` while it is dragged. With `openWords` it can also be left open:
+ *   `value` null, and a button beside it leaves it open.
  * @returns {{place: HTMLElement, set: function(number|null): void}}
  */
 export function slider(options) {
   const { label, hint = null, least, most, step, words, onmove, openWords = null } = options;
+  const short = options.short ?? words;
   const id = freshId("slider");
   const input = element("input", {
     id,
@@ -24,19 +26,19 @@ export function slider(options) {
   });
   const output = element("output", { for: id });
   const opener = openWords
-    ? element("button", { type: "button", class: "quiet opener", onclick: () => moved(null) },
-        "leave open", element("span", { class: "unseen" }, `: ${label}`))
+    ? element("button", { type: "button", class: "quiet opener", title: "leave open", onclick: () => moved(null) },
+        element("span", { "aria-hidden": "true" }, "×"), unseen(`leave open ${label}`))
     : null;
   const place = element("div", { class: least < 0 ? "slider centred" : "slider", title: hint },
-    element("label", { for: id }, label), output, input, opener,
+    element("label", { for: id }, label), element("span", { class: "said" }, output, opener), input,
     hint ? element("span", { id: `${id}-hint`, class: "unseen" }, hint) : null);
 
   function show(value) {
     const open = value === null;
     place.classList.toggle("open", open);
     if (opener) opener.hidden = open;
-    output.value = open ? openWords : words(value);
-    input.setAttribute("aria-valuetext", output.value);
+    output.value = open ? openWords : short(value);
+    input.setAttribute("aria-valuetext", open ? openWords : words(value));
     const at = ((value ?? 0) - least) / (most - least);
     const from = least < 0 ? -least / (most - least) : 0;
     input.style.setProperty("--low", `${Math.min(at, from) * 100}%`);

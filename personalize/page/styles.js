@@ -2,7 +2,7 @@
 
 import { drawn, element } from "./element.js";
 import { slider } from "./slider.js";
-import { styleInWords, titled } from "./words.js";
+import { styleInShort, styleInWords, titled } from "./words.js";
 
 /** Colour by class, dash pattern and end mark: no two styles share any of the three. */
 export const LOOKS = {
@@ -99,6 +99,7 @@ export function styleSliders(dimensions, onchange) {
     hint: HINTS[name] ?? null,
     least: -1, most: 1, step: 0.1, value: null,
     words: styleInWords,
+    short: styleInShort,
     openWords: "left open",
     onmove: (value) => {
       put(name, value);

@@ -7,7 +7,7 @@
  */
 export function watchTabs(onshow) {
   const tabs = [...document.querySelectorAll("[role=tab]")];
-  const names = tabs.map((tab) => tab.getAttribute("aria-controls"));
+  const names = tabs.map((tab) => tab.hash.slice(1));
 
   function show() {
     const asked = names.indexOf(location.hash.slice(1));
@@ -16,7 +16,7 @@ export function watchTabs(onshow) {
     tabs.forEach((tab, number) => {
       tab.setAttribute("aria-selected", String(number === here));
       tab.tabIndex = number === here ? 0 : -1;
-      document.getElementById(names[number]).hidden = number !== here;
+      document.getElementById(tab.getAttribute("aria-controls")).hidden = number !== here;
     });
     document.title = `${tabs[here].textContent} · Steer by hand`;
     onshow(names[here]);

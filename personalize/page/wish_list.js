@@ -6,6 +6,8 @@ import { slider } from "./slider.js";
 import { isChanged, restore, turn, wish } from "./wishes.js";
 import { strengthInWords } from "./words.js";
 
+const SHOWN = 2;
+
 /**
  * @param {Object} options `onchange(at_once)` after every edit; `onfocus(key|null)` when one is in
  *   hand; `titleOf(source)` names the review that a quote is from.
@@ -64,7 +66,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
         focusOn(one.key, "textarea");
         changed();
       },
-    }, one.evidence.length > 0 ? "Back to what was read" : "Back to what was typed", unseen(`: ${one.original.text}`));
+    }, one.evidence.length > 0 ? "Back to what was read" : "Back to what was typed", unseen(one.original.text));
     const liked = one.polarity === "like";
     return element("li", {
       "data-key": one.key,
@@ -86,7 +88,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
             announce(one.polarity === "like" ? "Now wanted." : "Now avoided.");
           },
         }, element("span", { "aria-hidden": "true" }, liked ? "+" : "−"), liked ? "Wanted" : "Avoided",
-          unseen(`, turn round: ${one.text}`)),
+          unseen(`turn round: ${one.text}`)),
         undo,
         element("button", {
           type: "button",
@@ -97,7 +99,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
             focusOn(one.key, "button");
             changed();
           },
-        }, "Delete", unseen(`: ${one.text}`))),
+        }, "Delete", unseen(one.text))),
       element("label", { class: "unseen", for: textId }, "Preference in words"),
       text,
       quotes(one),
@@ -115,11 +117,11 @@ export function wishList({ onchange, onfocus, titleOf }) {
 
   function quotes(one) {
     if (one.evidence.length === 0) return null;
-    return element("ul", { class: "quotes" }, one.evidence.slice(0, 3).map((quote) =>
+    return element("ul", { class: "quotes" }, one.evidence.slice(0, SHOWN).map((quote) =>
       element("li", {}, element("q", {}, quote.quote), " ",
         element("cite", {}, titleOf(quote.source) ?? ""))),
-    one.evidence.length > 3
-      ? element("li", { class: "soft" }, `and ${one.evidence.length - 3} more, marked in the reviews`)
+    one.evidence.length > SHOWN
+      ? element("li", { class: "soft" }, `and ${one.evidence.length - SHOWN} more, marked in the reviews`)
       : null);
   }
 
@@ -134,7 +136,7 @@ export function wishList({ onchange, onfocus, titleOf }) {
           focusOn(one.key, ".polarity");
           changed();
         },
-      }, "Restore", unseen(`: ${one.text}`)));
+      }, "Restore", unseen(one.text)));
   }
 
   redraw();

@@ -18,6 +18,11 @@ export function signed(value, digits = 2) {
   return (value < 0 ? "−" : "+") + shown;
 }
 
+/** A number with a true minus. */
+export function plain(value, digits = 2) {
+  return value.toFixed(digits).replace("-", "−");
+}
+
 /** How much a preference matters, from 0 to 1. */
 export function strengthInWords(strength) {
   if (strength === 0) return "not at all";
@@ -33,12 +38,24 @@ export function wishInWords(value) {
   return `${value > 0 ? "wanted" : "avoided"} ${words}, ${signed(value, 1)}`;
 }
 
+/** The same in fewer words. */
+export function wishInShort(value) {
+  if (value === 0) return "nothing said";
+  return `${value > 0 ? "wanted" : "avoided"} ${signed(value, 1)}`;
+}
+
 /** A value of a style dimension: compared with others in the same situation. */
 export function styleInWords(value) {
   if (Math.abs(value) < 0.05) return "as most do, 0";
   const size = Math.abs(value);
   const words = size < 0.35 ? "a little" : size < 0.75 ? "clearly" : "far";
   return `${words} ${value > 0 ? "more" : "less"}, ${signed(value, 1)}`;
+}
+
+/** The same in fewer words. */
+export function styleInShort(value) {
+  if (Math.abs(value) < 0.05) return "as most";
+  return `${value > 0 ? "more" : "less"} ${signed(value, 1)}`;
 }
 
 /** A price, or nothing where there is none. */

@@ -152,23 +152,33 @@ def test_displacement_is_the_mean_over_logged_steps():
     assert average_displacement(poses, future, mask & False).tolist() == [[0.0, 0.0]]
 
 
-def test_embedding_writes_a_unit_vector_per_sample(where, trained, artifacts, capsys):
+def test_embedding_writes_words_style_and_view_of_every_sample(where, trained, artifacts, capsys):
     mine = str(trained)
     assert main(["embed", "--checkpoint", mine, "--out", "vectors", "--device", "cpu",
                  "--splits", "validation", "test"]) == 0  # fmt: skip
     source = read_artifact(where / "vectors", kind="scene_vectors")
     values = source.arrays("scene_vectors")["values"]
-    samples = read_artifact(artifacts["styles"], kind="styles").table(SAMPLES)
-    from driving.embed import SCENE_VECTORS
+    styles = read_artifact(artifacts["styles"], kind="styles")
+    samples = styles.table(SAMPLES)
+    from driving.embed import SCENE_TEXTS, SCENE_VECTORS, read_layout
 
-    table = source.table(SCENE_VECTORS)
+    table, layout = source.table(SCENE_VECTORS), read_layout(source)
     expected = samples.filter(samples["split"] != "train")["sample_id"]
     assert table["sample_id"].to_list() == expected.to_list()
     assert table["vector_row"].to_list() == list(range(len(values)))
-    np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1.0, rtol=1e-5)
-    same_car = values[1] @ values[0]
-    other_car = values[len(STARTS)] @ values[0]
-    assert same_car > other_car
+    assert (layout.text, layout.scene, values.shape[1]) == (384, 32, layout.width)
+    texts = source.table(SCENE_TEXTS)["text"]
+    assert source.manifest.notes["texts"] == texts.n_unique()
+    for part in (layout.text_part, layout.scene_part):
+        np.testing.assert_allclose(np.linalg.norm(values[:, part], axis=1), 1.0, rtol=1e-5)
+    same_text = values[:, layout.text_part] @ values[0, layout.text_part] > 1 - 1e-5
+    assert same_text.tolist() == (texts == texts[0]).to_list()
+    speed = styles.arrays("styles")["values"][expected.to_numpy(), 0]
+    style = values[:, layout.style_part]
+    np.testing.assert_allclose(style[:, [0, 8, 16]].T, [speed, speed**2, speed * 0 + 1], rtol=1e-5)
+    assert not np.delete(style, [0, 8, 16], 1).any()
+    view = values[:, layout.scene_part]
+    assert view[1] @ view[0] > view[len(STARTS)] @ view[0], "the same car is more alike"
     assert main(["embed", "--checkpoint", mine, "--out", "v2", "--splits", "tets"]) == 2
     assert "There is no split tets; known are train" in capsys.readouterr().err
     assert _fit("--run-folder", "mlp", "--trainer.max_epochs", "1", "--model.planner",

@@ -18,18 +18,20 @@ from driving.evaluation.drive import ride_size
 from driving.evaluation.gate import SafetyGate
 from driving.evaluation.judge import scored, tracked, yardstick
 from driving.load import load_planner
+from driving.planner.idm import Idm
 from driving.planner.pdm import Pdm
+from driving.planner.planner import Planner
 from driving.planner_input import planner_input
 from driving.planning_rows import read_planning_rows
 from driving.scene_store import SceneStore
-from driving.scene_texts import scene_texts
+from driving.scene_texts import neighbours, scene_texts
 from driving.served_scenes import ServedScenes
 from driving.serving import OpenScenes, Scenes
 from driving.simulation.rollout import roll_out
 from driving.style.encode import before_vectors
 from driving.style.tables import SAMPLES
 from personalize.api.files import NotServedError, ServedFiles
-from personalize.api.messages import PlanRequest, ReadRequest, SceneQuery
+from personalize.api.messages import PlanAnswer, PlanRequest, ReadRequest, SceneQuery
 from personalize.api.ports import RequestRefused
 from personalize.conditioning.text import SentenceEncoder
 from tests.driving.exact_retriever import ExactSource
@@ -75,6 +77,15 @@ def half(root) -> OpenScenes:
     return options(reactive=False).open(ServedFiles(root))
 
 
+@pytest.fixture(scope="module", params=["trained", "rules"])
+def driver(request, root, half) -> tuple[OpenScenes, Planner]:
+    """A half, and the planner it should ask; rules tell styles apart that an epoch does not."""
+    if request.param == "trained":
+        return half, load_planner(root / "run").planner
+    plain = options(checkpoint=None, reactive=False, scene_vectors=None, retriever=None)
+    return plain.open(ServedFiles(root)), Idm()
+
+
 @pytest.fixture(scope="module")
 def samples(root) -> pl.DataFrame:
     return read_artifact(root / "styles", kind="styles").table(SAMPLES)
@@ -92,6 +103,12 @@ def found(half: OpenScenes, **asked: Any) -> list[Any]:
     (answer,) = half.retrieve([query(**asked)])
     assert not isinstance(answer, RequestRefused), str(answer)
     return answer.scenes
+
+
+def planned(half: OpenScenes, asked: PlanRequest) -> PlanAnswer:
+    (answer,) = half.plan([asked])
+    assert not isinstance(answer, RequestRefused), str(answer)
+    return answer
 
 
 def refusal(answers: list[Any]) -> RequestRefused:
@@ -132,13 +149,13 @@ def test_a_search_is_the_mean_of_similarities_worked_out_one_by_one(root, half, 
     alike = encoded @ encoded[17]
     expected = (said + shown + alike) / 3
     expected[17] = -np.inf
-    got = found(
-        half,
-        text="driving fast in an empty street",
-        style={"speed": 0.8, "braking": 0.1},
-        like=half._scenes.ids[17],
-        k=95,
-    )
+    asked = {
+        "text": "driving fast in an empty street",
+        "style": {"speed": 0.8, "braking": 0.1},
+        "like": half._scenes.ids[17],
+    }
+    got = found(half, **asked, k=95)
+    assert found(half, **asked, k=7) == got[:7], "the search itself ranks by the mean"
     assert len(got) == 95
     assert half._scenes.ids[17] not in [one.scene.id for one in got]
     rows = [half._scenes.row(one.scene.id) for one in got]
@@ -199,20 +216,20 @@ def test_questions_of_one_call_do_not_move_each_other(half):
     assert together == [half.retrieve([one])[0] for one in queries]
     assert together == half.retrieve(queries[::-1])[::-1]
     plans = [request(), request("s2:0:30", seed=3), request("s3:2:40", styles=STYLES[:1])]
-    planned = half.plan(plans)
-    assert planned == half.plan(plans[::-1])[::-1]
-    assert planned == [half.plan([one])[0] for one in plans]
+    answers = half.plan(plans)
+    assert answers == half.plan(plans[::-1])[::-1]
+    assert answers == [half.plan([one])[0] for one in plans]
 
 
-@pytest.mark.parametrize("seed", [0, 5])
-def test_a_plan_is_the_planners(root, half, samples, seed):
-    (answer,) = half.plan([request(seed=seed)])
+@pytest.mark.parametrize("seed", [5])
+def test_a_plan_is_the_planners(root, driver, samples, seed):
+    half, planner = driver
+    answer = planned(half, request(seed=seed))
     store = SceneStore.read(root / "scenes", size=ride_size(4.0))
     part = samples.filter(
         (samples["scene_id"] == 3) & (samples["track_id"] == 1) & (samples["step"] == 12)
     )
     world = store.world(part, history_s=1.0, future_s=5.2)
-    planner = load_planner(root / "run").planner
     label = torch.tensor([1])
     by = yardstick(world, planner_input(world, world.now), store.drivable_area(), label, Pdm())
     conditions = ["aggressive", "none", "speed-0.5"]
@@ -233,22 +250,21 @@ def test_a_plan_is_the_planners(root, half, samples, seed):
     }  # fmt: skip
     assert answer.styles[1].style == {}
     assert answer.styles[2].style == {"speed": -0.5}
-    assert (answer.scene, answer.planner) == ("s3:1:12", "run")
+    assert (answer.scene, answer.planner) == ("s3:1:12", half.facts()["planner"])
     assert answer.styles[0].ride is None
 
 
-@pytest.mark.parametrize("ride_s", [5.0, 2.3])
-def test_a_ride_is_the_loops(root, half, samples, ride_s):
-    (answer,) = half.plan([request(closed_loop=True, ride_s=ride_s, seed=2)])
-    driven_s = max(ride_s, 4.0)
+def test_a_ride_is_the_loops(root, driver, samples):
+    half, planner = driver
+    ride_s, driven_s = 4.3, 4.5
+    answer = planned(half, request(closed_loop=True, ride_s=ride_s, seed=2))
     store = SceneStore.read(root / "scenes", size=ride_size(driven_s))
     part = samples.filter(
         (samples["scene_id"] == 3) & (samples["track_id"] == 1) & (samples["step"] == 12)
     )
     world = store.world(part, history_s=1.0, future_s=driven_s + 1.2)
-    planner = load_planner(root / "run").planner
     gate = SafetyGate(store.drivable_area())
-    for got, condition in zip(answer.styles, ["aggressive", "none", "speed-0.5"], strict=True):
+    for got, condition in zip(answer.styles[::2], ["aggressive", "speed-0.5"], strict=True):
         with torch.inference_mode():
             happened = roll_out(
                 world, planner, asked_styles(condition, None, [0]), duration_s=driven_s, seed=2,
@@ -262,22 +278,57 @@ def test_a_ride_is_the_loops(root, half, samples, ride_s):
         np.testing.assert_allclose(ride.ego.speed_mps, happened.ego.speed_mps[0, :steps], atol=2e-3)
         assert len(ride.agents) == 2
         np.testing.assert_allclose(
-            ride.agents[0].x_m, happened.agent_poses[0, 0, :steps, 0], atol=2e-3
+            np.array(ride.agents[0].x_m, float), happened.agent_poses[0, 0, :steps, 0], atol=2e-3
         )
         assert set(ride.sub_scores) - set(got.sub_scores) == {
             "no_collision_ride", "drivable_area_ride"
         }  # fmt: skip
-        assert got.plan == half.plan([request(seed=2)])[0].styles[0].plan or condition != (
-            "aggressive"
-        )
+    short = planned(half, request(closed_loop=True, ride_s=2.3, seed=2, styles=STYLES[:1]))
+    whole = planned(half, request(closed_loop=True, ride_s=4.0, seed=2, styles=STYLES[:1]))
+    first, second = short.styles[0].ride, whole.styles[0].ride
+    assert first is not None
+    assert second is not None
+    assert first.ego.x_m == second.ego.x_m[:24]
+    assert first.sub_scores == second.sub_scores, "scores are of four seconds"
+    alone = planned(half, request(seed=2))
+    assert [one.plan for one in alone.styles] == [one.plan for one in answer.styles]
+
+
+def test_the_seed_reaches_every_planning(root, half, monkeypatch):
+    inner, seeds = half._driver.planner, []
+
+    class Spy:
+        def plan(self, scene, style, *, seed=0):
+            seeds.append(seed)
+            return inner.plan(scene, style, seed=seed)
+
+    monkeypatch.setattr(half._driver, "planner", Spy())
+    half.plan([request(seed=40, closed_loop=True, styles=STYLES[:1])])
+    assert seeds == [40, *range(40, 48)]
+
+
+def test_the_gate_sees_every_planning_of_a_ride_if_there_is_one(root, half, monkeypatch):
+    assert isinstance(half._driver._gate, SafetyGate)
+    assert options(gate=False).open(ServedFiles(root))._driver._gate is None
+    seen = []
+
+    def gate(world, motion):
+        seen.append(world.now)
+        return torch.ones(motion.poses.shape[:2], dtype=torch.bool)
+
+    monkeypatch.setattr(half._driver, "_gate", gate)
+    planned(half, request(closed_loop=True, styles=STYLES[:1]))
+    assert seen == [10 + 5 * planning for planning in range(8)]
 
 
 def test_reacting_traffic_is_another_drive_than_the_log(root, half):
     asked = request("s3:0:12", closed_loop=True, styles=STYLES[1:2])
-    (log,) = half.plan([asked])
-    (reacting,) = options(reactive=True).open(ServedFiles(root)).plan([asked])
-    assert log.styles[0].plan == reacting.styles[0].plan
-    assert log.styles[0].ride.agents != reacting.styles[0].ride.agents
+    (log,) = planned(half, asked).styles
+    (reacting,) = planned(options(reactive=True).open(ServedFiles(root)), asked).styles
+    assert log.plan == reacting.plan
+    assert log.ride is not None
+    assert reacting.ride is not None
+    assert log.ride.agents != reacting.ride.agents
 
 
 def test_what_cannot_be_planned_is_refused_alone(half):
@@ -297,7 +348,7 @@ def test_what_cannot_be_planned_is_refused_alone(half):
 def test_without_a_checkpoint_rules_plan_and_say_so(root):
     plain = Scenes(scenes=Path("scenes"), styles=Path("styles")).open(ServedFiles(root))
     plain.self_query()
-    (answer,) = plain.plan([request()])
+    answer = planned(plain, request())
     assert answer.planner == "idm"
     assert answer.styles[0].plan.x_m[-1] > answer.styles[2].plan.x_m[-1], "styles are told apart"
     assert plain.facts()["search"] is None
@@ -353,6 +404,19 @@ def test_preferences_are_those_before_or_else_those_shown(root, half, samples):
     assert quote.quote.startswith("The driver goes ")
     with pytest.raises(RequestRefused, match="reviews are read by the recommender"):
         half.read(ReadRequest.model_validate({"reviews": [{"text": "Light."}]}))
+
+
+def test_neighbours_are_counted_within_fifty_metres(root, samples):
+    """Cars stand 25 m apart, in two lanes, and drive apart with their speeds."""
+    chosen = samples.filter((samples["scene_id"] == 1) & (samples["step"] == 40))
+    counted = neighbours(read_artifact(root / "scenes", kind="scenes"), chosen)
+    speeds = np.random.default_rng(0).uniform(2.0, 12.0, (4, 3))[1]
+    places = np.c_[[0.0, 3.5, 0.0], 25.0 * np.arange(3) + 4.0 * speeds]
+    away = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1))
+    expected = ((away <= 50) & (away > 0)).sum(1).tolist()
+    assert counted.sort("sample_id")["near_vehicle"].to_list() == expected
+    assert len(set(expected)) > 1
+    assert counted["near_pedestrian"].to_list() == counted["near_cyclist"].to_list() == [0, 0, 0]
 
 
 def test_pages_of_scenes(half):
@@ -418,5 +482,6 @@ def test_what_cannot_be_served_is_said_in_a_sentence(root, changes, kind, messag
 def test_guidance_reaches_the_planner(root, half):
     strong = options(guidance=3.0).open(ServedFiles(root))
     assert strong.facts()["guidance"] == 3.0
-    assert strong.plan([request()])[0].styles[0].plan != half.plan([request()])[0].styles[0].plan
-    assert strong.plan([request()])[0].styles[1].plan == half.plan([request()])[0].styles[1].plan
+    guided, plain = planned(strong, request()).styles, planned(half, request()).styles
+    assert guided[0].plan != plain[0].plan
+    assert guided[1].plan == plain[1].plan, "no style, nothing to exaggerate"

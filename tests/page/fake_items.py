@@ -140,6 +140,7 @@ class FakeItems(ItemsHalf):
     def facts(self) -> Mapping[str, Any]:
         return {
             "model": "arithmetic",
+            "modes": ["hybrid", "dense", "generative"],
             "items": len(self.wares),
             "users": len(_REVIEWS),
             "attributes": [{"name": name, "text": row[0]} for name, row in ATTRIBUTES.items()],

@@ -140,14 +140,15 @@ class FakeScenes(ScenesHalf):
     def scene(self, scene: str) -> SceneView:
         bend = self._bend(scene)
         number = [row[0] for row in _SCENES].index(scene)
+        across = [_pose(bend, 58.0, beside) for beside in (-1.9, 1.7)]
         lines = [
-            _line("drivable_area", bend, -5.4, 5.4),
+            _line("drivable_area", bend, -2.0, 5.4),
             _line("lane_centre", bend, 0.0),
             _line("lane_centre", bend, 3.5),
             _line("lane_boundary", bend, 1.75),
             _line("road_edge", bend, -2.0),
             _line("road_edge", bend, 5.4),
-            MapLine(kind="stop_line", x_m=[58.0, 58.0], y_m=[-1.75, 1.75]),
+            MapLine(kind="stop_line", x_m=[p[0] for p in across], y_m=[p[1] for p in across]),
         ]
         return SceneView(
             scene=_scene(number),

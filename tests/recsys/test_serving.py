@@ -329,7 +329,7 @@ def test_it_can_answer_itself_and_says_what_it_serves(world: ServedWorld, model:
     facts = half.facts()
     assert facts["modes"] == list(MODES)
     assert (facts["items"], facts["items_added"], facts["users"]) == (24, 0, 12)
-    assert "price" in facts["attributes"]
+    assert "price" in {attribute["name"] for attribute in facts["attributes"]}
     assert set(facts["artifacts"]) >= {"checkpoint", "item_vectors", "tables", "semantic_ids"}
 
 

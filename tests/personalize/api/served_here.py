@@ -28,7 +28,7 @@ def served(serving: Serving, keys: ApiKeys | None = None) -> Iterator[Running]:
     """Serve while the block runs."""
     current = Current(lambda: serving)
     service = Service(current, keys=keys or ApiKeys([]), limits=serving.limits)
-    listening = socket.socket()
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     server = uvicorn_server(create_app(service), serving)

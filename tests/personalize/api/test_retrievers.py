@@ -28,7 +28,7 @@ KINDS: dict[str, IndexKind] = {
     "flat": FlatIndex(),
     "hnsw": HnswIndex(links=8, search_depth=64),
     "ivf": IvfIndex(lists=8, probes=3),
-    "ivfpq": IvfPqIndex(lists=4, probes=2, code_bytes=8, rerank=8),
+    "ivfpq": IvfPqIndex(lists=4, probes=3, code_bytes=8, rerank=8),
 }
 COMPARING = ("exact", "flat")  # no rounding shows, and equal scores come by id to the last place
 NAMES = ("exact", *KINDS, "qdrant")
@@ -243,10 +243,15 @@ def test_rounding_does_not_decide_who_is_found(name: str) -> None:
     vectors = (base + 1e-4 * random.standard_normal((80, 256))).astype(np.float32)
     ids = np.arange(80)
     queries = random.standard_normal((30, 256)).astype(np.float32)
-    found = retriever_of(name, ids, vectors).search(queries, count=5)
     table = dict(enumerate(vectors))
-    for row, query in enumerate(queries):
-        assert found.ids[row].tolist() == slow_search(table, query, 5)[0]
+    filled = retriever_of(name, ids, vectors)
+    put_to = retriever_of(name, ids[:1] + 80, 0 * vectors[:1])
+    put_to.put(ids, vectors)
+    for retriever in (filled, put_to):
+        found = retriever.search(queries, count=5)
+        for row, query in enumerate(queries):
+            table |= {80: 0 * query} if retriever is put_to else {}
+            assert found.ids[row].tolist() == slow_search(table, query, 5)[0]
 
 
 @ALL
@@ -333,6 +338,26 @@ def test_an_index_that_does_not_fit_its_vectors() -> None:
     table = VectorTable(IDS[::-1].copy(), VECTORS, 1.0)
     with pytest.raises(ValueError, match="ids of an index must be in order, each once"):
         FaissRetriever(table, kind=KINDS["flat"], index=index_of("flat"), notes={})
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_many_denied_are_left_out_by_the_index_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("compared one by one")
+
+    monkeypatch.setattr("personalize.api.index.FEW_DENIED", 5)
+    first = unchanged(name).search(QUERIES, count=20).ids
+    for row, query in enumerate(QUERIES):
+        denied = first[row, :17]
+        expected, _ = slow_search(TABLE, query, 3, never=denied.tolist())
+        with monkeypatch.context() as patch:
+            if name != "flat":
+                patch.setattr("personalize.api.index.exact_search", refuse)
+            found = unchanged(name).search(query[None], count=3, only=IdFilter(never=denied))
+        assert found.ids[0].tolist() == first[row, 17:].tolist()
+        assert name != "flat" or found.ids[0].tolist() == expected
 
 
 class TestWithoutSelections:

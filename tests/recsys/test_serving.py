@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep.artifact import read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
+from data_prep.schema import PREFERENCES
 from personalize.api.files import NotServedError, ServedFiles
 from personalize.api.messages import ItemQuery, ItemsFound, ReadRequest
 from personalize.api.ports import RequestRefused
 from recsys.collate import Ragged, RowPreferences, prefix_batch
 from recsys.load import load_recommender
 from recsys.recommender import Filters
+from recsys.retriever.causal import CausalRetriever
 from recsys.retriever.decode import BeamSearch
 from tests.recsys.served_world import (
     DrawnSentences,
@@ -212,6 +215,33 @@ def test_a_model_without_preferences_says_they_changed_nothing(world: ServedWorl
     assert [e.rank_without_preferences for e in answer.items] == list(
         range(1, len(answer.items) + 1)
     )
+
+
+def test_a_model_that_reads_numbers_takes_only_words_it_knows(world: ServedWorld, monkeypatch):
+    monkeypatch.setattr(CausalRetriever, "weighs_preferences", False)
+    half, known = world.opened(), known_words(world)
+    queries = [
+        ItemQuery.model_validate({"history": HISTORY, "preferences": [wish]})
+        for wish in (
+            {"text": known},
+            {"text": known, "strength": 0.5},
+            {"text": "Words of my own."},
+            {"text": "Words of my own.", "strength": 0},
+        )
+    ]
+    as_known, *refused, silent = half.retrieve(queries)
+    assert isinstance(as_known, ItemsFound)
+    assert isinstance(silent, ItemsFound)
+    assert any(entry.score_change for entry in as_known.items)
+    for answer in refused:
+        assert isinstance(answer, RequestRefused)
+        assert "reads only preferences it knows the words of, at strength 1" in str(answer)
+
+
+def known_words(world: ServedWorld) -> str:
+    """Words of a preference that has a number."""
+    table = read_artifact(world.root / "preferences", kind="preferences").table(PREFERENCES)
+    return str(table["text"][0])
 
 
 def test_texts_are_searched_where_there_is_no_dense_head(world: ServedWorld):

@@ -20,7 +20,7 @@ from driving.evaluation.judge import scored, tracked, yardstick
 from driving.load import load_planner
 from driving.planner.idm import Idm
 from driving.planner.pdm import Pdm
-from driving.planner.planner import Planner
+from driving.planner.planner import Planner, PlannerInput, Plans, StyleCondition
 from driving.planner_input import planner_input
 from driving.planning_rows import read_planning_rows
 from driving.scene_store import SceneStore
@@ -297,8 +297,8 @@ def test_a_ride_is_the_loops(root, driver, samples):
 def test_the_seed_reaches_every_planning(root, half, monkeypatch):
     inner, seeds = half._driver.planner, []
 
-    class Spy:
-        def plan(self, scene, style, *, seed=0):
+    class Spy(Planner):
+        def plan(self, scene: PlannerInput, style: StyleCondition, *, seed: int = 0) -> Plans:
             seeds.append(seed)
             return inner.plan(scene, style, seed=seed)
 

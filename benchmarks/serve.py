@@ -141,11 +141,15 @@ def call_library(config: str, asked: Sequence[Work], count: int) -> dict[str, di
 
     from personalize.api.messages import ItemQuery
     from personalize.api.serve import read_configuration
+    from personalize.api.served import Missing
     from personalize.api.text_model import Texts
 
     serving = read_configuration(["--config", config])
     torch.set_num_threads(serving.threads)
     opened = serving.open()
+    items = opened.items
+    if isinstance(items, Missing):
+        raise SystemExit(f"recommendations are not served: {items.reason}")
     numbers = Numbers()
     found = {}
     for work in asked:
@@ -158,9 +162,7 @@ def call_library(config: str, asked: Sequence[Work], count: int) -> dict[str, di
             most = serving.limits.batch_requests
 
             def run(given: Sequence[int], work: Work = work) -> None:
-                replies = opened.halves["items"].retrieve(  # type: ignore[union-attr]
-                    [ItemQuery(**work.body(number)) for number in given]
-                )
+                replies = items.retrieve([ItemQuery(**work.body(number)) for number in given])
                 if any(isinstance(reply, Exception) for reply in replies):
                     raise RuntimeError(f"{work.name}: {replies[0]}")
 

@@ -167,7 +167,10 @@ class ServedRecommender(ItemsHalf):
             "model": self._model,
             "recommender": type(self._served.recommender).__name__,
             "modes": list(self._answering),
-            "attributes": list(self._asking.aspects.names),
+            "attributes": [
+                {"name": name, "text": self._asking.aspects.sentence(name, "like")}
+                for name in self._asking.aspects.names
+            ],
             "items": len(self._served.items),
             "items_added": len(self._served.items) - self._served.items.trained,
             "users": len(self._asking.people),
@@ -274,7 +277,7 @@ class ServedRecommender(ItemsHalf):
 
 
 def _searches(served: Served, retriever: Retriever) -> list[tuple[str, Search, bool]]:
-    """Every mode that can be asked: its search, and whether it reads texts, not the model."""
+    """Every mode that can be asked: its search, and whether it scores by texts, not the model."""
     recommender = served.recommender
     found: list[tuple[str, Search, bool]] = []
     dense = None
@@ -285,5 +288,7 @@ def _searches(served: Served, retriever: Retriever) -> list[tuple[str, Search, b
         generative = GenerativeSearch(recommender, recommender.trie)
         added = np.arange(served.items.trained, len(served.items))
         found.append(("generative", generative, False))
-        found.append(("hybrid", HybridSearch(generative, dense, added), False))
+        if dense is not None:
+            hybrid = HybridSearch(generative, dense, added)
+            found.append(("hybrid", hybrid, served.space is not recommender))
     return found

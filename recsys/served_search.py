@@ -33,17 +33,6 @@ class GeneratesCodes(Protocol):
         ...
 
 
-@runtime_checkable
-class ScoresCandidates(Protocol):
-    """A recommender whose own score has more parts than the codes."""
-
-    def candidate_scores(
-        self, batch: HistoryBatch, item_ids: Int[Tensor, "batch candidate"]
-    ) -> Float[Tensor, "batch candidate"]:
-        """The score of given items."""
-        ...
-
-
 class Search(ABC):
     """Finds candidates for rows and scores any items for them.
 
@@ -150,21 +139,24 @@ class GenerativeSearch(Search):
 
 @dataclass(frozen=True)
 class HybridSearch(Search):
-    """Generated candidates and the nearest of the items that came after training.
+    """Generated candidates and the nearest of the items that came after training, by vectors.
 
-    The score is the recommender's own: for a `CausalRetriever` that of its `Ranking`,
-    `dense * log p_dense + prior * log q + codes * log p_codes`, the first two over the whole
-    catalogue; for one that only generates, the log-probability of the item's codes.
+    The score is that of the dense search. Codes and co-occurrence take no part in it: nobody has
+    met an item that came after training, so both would keep it from ever being found.
 
     Attributes:
         generative: Finds items by their codes.
-        dense: Finds items by their vectors.
+        dense: Finds added items, and scores all candidates.
         added: Items that came after training.
+
+    Source:
+        LIGER (Yang et al., 2024, arXiv:2411.18814), which joins cold items to what a beam finds
+        and ranks both by vectors.
     """
 
     leaves_out_seen: ClassVar[bool] = True
     generative: GenerativeSearch
-    dense: DenseSearch | None
+    dense: DenseSearch
     added: Int[np.ndarray, " item_id"]
 
     def candidates(
@@ -175,20 +167,17 @@ class HybridSearch(Search):
             batch, count=count, allowed=allowed, without_seen=without_seen
         )
         only = allowed.among(self.added)
-        if self.dense is None or only.only is None or not len(only.only):
+        if only.only is None or not len(only.only):
             return found
-        most = min(count, len(only.only))
-        cold = self.dense.nearest(batch, count=most, only=only)
+        cold = self.dense.nearest(batch, count=min(count, len(only.only)), only=only)
         known = (cold[:, :, None] == found[:, None, :]).any(axis=2)
         return np.concatenate([found, np.where(known, -1, cold)], axis=1)
 
     def scores(
         self, batch: HistoryBatch, item_ids: Int[Tensor, "batch candidate"]
     ) -> Float[Tensor, "batch candidate"]:
-        """The recommender's own score; see the class."""
-        if isinstance(self.generative.recommender, ScoresCandidates):
-            return self.generative.recommender.candidate_scores(batch, item_ids)
-        return self.generative.scores(batch, item_ids)
+        """Products with the query; see `DenseSearch`."""
+        return self.dense.scores(batch, item_ids)
 
 
 def scored(

@@ -121,7 +121,7 @@ class Guard:
         self._service.monitor.request(
             route=route, method=scope["method"], status=status, took_s=took_s
         )
-        if scope["path"] not in OPEN_PATHS:
+        if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
             log(
                 "request",
                 id=visit.id,

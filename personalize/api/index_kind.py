@@ -14,7 +14,6 @@ from data_prep.errors import InputError
 
 SEED = 1234
 LEAST_PER_LIST = 39  # fewer vectors train a list badly; FAISS warns below this
-MOST_PER_LIST = 64  # vectors to train a list with
 LEAST_FOR_PRODUCT_CODES = 256  # an 8-bit code has as many centroids
 SPARE = 16
 MOST_ON_GPU = 2048
@@ -298,7 +297,6 @@ def _filled(index: Any, vectors: Float32[np.ndarray, "item width"]) -> Any:  # n
     """The index, trained from a fixed seed, with the vectors in it."""
     index.cp.seed = SEED
     index.cp.min_points_per_centroid = 1
-    index.cp.max_points_per_centroid = MOST_PER_LIST
     values = np.ascontiguousarray(vectors)
     index.train(values)
     index.add(values)

@@ -1,5 +1,7 @@
 """The paths for whoever runs the server: health, metrics, what is served, reload, the page."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ async def metrics(request: Request) -> Response:
 async def info(request: Request) -> dict[str, Any]:
     """Say what is served: models, content hashes, sizes, names of attributes and dimensions."""
     service: Service = request.app.state.service
-    facts = service.operations.generation.facts()
+    facts = await service.call(lambda operations: operations.generation.facts())
     items, scenes = facts["items"] or {}, facts["scenes"] or {}
     return facts | {
         "attributes": items.get("attributes", []),
@@ -93,13 +95,18 @@ async def part_of_page(name: str) -> Response:
     return _file(name)
 
 
+@cache
+def _files() -> Mapping[str, Path]:
+    return {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
+
+
 def _file(name: str) -> Response:
     """A file of the page's folder, never of another one."""
-    known = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
-    if name not in known:
+    path = _files().get(name)
+    if path is None:
         raise ApiError(404, "There is no such file.", "not_found")
     return FileResponse(
-        known[name],
-        media_type=_TYPES[known[name].suffix],
+        path,
+        media_type=_TYPES[path.suffix],
         headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"},
     )

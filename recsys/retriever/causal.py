@@ -17,7 +17,6 @@ from recsys.full_softmax import full_softmax_loss
 from recsys.recommender import Filters, Recommendations, Recommender
 from recsys.retriever.causal_encoder import CausalEncoder, CausalSize
 from recsys.retriever.code_heads import CodeHeads, CodeState
-from recsys.retriever.code_scores import code_scores
 from recsys.retriever.decode import BeamSearch, CodeDecoder
 from recsys.retriever.generative import last_preferences, last_words
 from recsys.retriever.item_vectors import ItemVectors
@@ -175,7 +174,10 @@ class CausalRetriever(Recommender):
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
     ) -> Recommendations:
         """The best items by the weighted score of `Ranking`."""
-        scores = self._item_scores(batch)
+        state, wishes = self._last_state(batch)
+        scores = self.ranking.dense * self._dense_logits(state, wishes).log_softmax(-1)
+        if self.ranking.prior:
+            scores = scores + self.ranking.prior * self.prior(batch)
         if self.ranking.search is None or self.trie is None:
             return top_items(scores, batch, count=count, filters=filters)
         width = max(self.ranking.search.width, count)
@@ -185,15 +187,6 @@ class CausalRetriever(Recommender):
         total = torch.where(known, dense + self.ranking.codes * found.scores, -torch.inf)
         best, place = total.topk(count, dim=1)
         return Recommendations(found.item_ids.gather(1, place), best)
-
-    def candidate_scores(
-        self, batch: HistoryBatch, item_ids: Int[Tensor, "batch candidate"]
-    ) -> Float[Tensor, "batch candidate"]:
-        """The score of `Ranking` for given items: all three parts, whether or not it searches."""
-        scores = self._item_scores(batch).gather(1, item_ids)
-        if self.heads is None or not self.ranking.codes:
-            return scores
-        return scores + self.ranking.codes * code_scores(self, batch, self.item_codes[item_ids])
 
     def read_histories(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
         """The state after each row's last real step, before any preference."""
@@ -254,14 +247,6 @@ class CausalRetriever(Recommender):
         if self.heads is None:
             raise ValueError("the catalogue has no semantic IDs, so none can be generated.")
         return self.heads.step(state, level, codes, parents)
-
-    def _item_scores(self, batch: HistoryBatch) -> Float[Tensor, "batch item"]:
-        """Every item's score but for the part of the codes."""
-        state, wishes = self._last_state(batch)
-        scores = self.ranking.dense * self._dense_logits(state, wishes).log_softmax(-1)
-        if self.ranking.prior:
-            scores = scores + self.ranking.prior * self.prior(batch)
-        return scores
 
     def _states(self, batch: HistoryBatch) -> Float[Tensor, "batch step model"]:
         return self.encoder(self.items.read(batch.history_item_ids))

@@ -149,13 +149,13 @@ def test_a_search_is_the_mean_of_similarities_worked_out_one_by_one(root, half, 
     alike = encoded @ encoded[17]
     expected = (said + shown + alike) / 3
     expected[17] = -np.inf
-    got = found(
-        half,
-        text="driving fast in an empty street",
-        style={"speed": 0.8, "braking": 0.1},
-        like=half._scenes.ids[17],
-        k=95,
-    )
+    asked = {
+        "text": "driving fast in an empty street",
+        "style": {"speed": 0.8, "braking": 0.1},
+        "like": half._scenes.ids[17],
+    }
+    got = found(half, **asked, k=95)
+    assert found(half, **asked, k=7) == got[:7], "the search itself ranks by the mean"
     assert len(got) == 95
     assert half._scenes.ids[17] not in [one.scene.id for one in got]
     rows = [half._scenes.row(one.scene.id) for one in got]

@@ -53,13 +53,3 @@ def test_queries_times_keys_are_dense_logits_under_guidance():
     assert isinstance(plain, CausalRetriever)
     plain.ranking = Ranking(guidance=1.0)
     assert not torch.allclose(plain.dense_queries(batch), model.dense_queries(batch), atol=1e-2)
-
-
-@torch.no_grad()
-def test_candidates_score_as_they_rank():
-    model, batch = models()["causal"], small_batch(CATALOGUE, rows=3)
-    assert isinstance(model, CausalRetriever)
-    model.ranking = Ranking(prior=0.3, codes=0.6, search=BeamSearch(width=500))
-    ranked = model.recommend(batch, count=20)
-    given = model.candidate_scores(batch, ranked.item_ids)
-    assert torch.allclose(given, ranked.scores, atol=1e-4)

@@ -431,11 +431,11 @@ def test_the_page_is_walked_through_by_keyboard(recommended: Any) -> None:
     assert recommended.url.endswith("#driving")
     assert recommended.title() == "Driving · Steer by hand"
     recommended.keyboard.press("ArrowRight")  # round to the first
-    assert recommended.locator("#recommendations-view").is_visible()
+    recommended.wait_for_selector("#recommendations-view")
     recommended.go_back()
-    assert recommended.locator("#driving-view").is_visible()
+    recommended.wait_for_selector("#driving-view")
     recommended.go_back()
-    assert recommended.locator("#recommendations-view").is_visible()
+    recommended.wait_for_selector("#recommendations-view")
     # From the search box: list, second entry, choose.
     recommended.get_by_role("combobox", name="A user of the data").focus()
     recommended.keyboard.press("ArrowDown")

@@ -13,7 +13,7 @@ import { speedStrip } from "./speeds.js";
 import { askedStyle, styleLegend, styleSliders } from "./styles.js";
 import { named } from "./words.js";
 
-const RIDE_S = 6;
+const RIDE_S = 4; // as long as rides are scored; logs often end soon after
 const ZOOMS = [0.5, 0.7, 1, 1.4, 2, 2.8];
 
 /** Fills the panel and shows the first scene. */

@@ -2,6 +2,7 @@
 
 import { element, refill, unseen } from "./element.js";
 import { historyList } from "./history.js";
+import { Latest } from "./latest.js";
 import { notice } from "./notice.js";
 import { searchBox } from "./search_box.js";
 import { get } from "./server.js";
@@ -19,6 +20,7 @@ const SHOWN = 12;
 export function personBox({ onchange }) {
   const trouble = notice();
   const history = historyList();
+  const choosing = new Latest({ delay_ms: 0, onerror: (error) => trouble.say(error.message) });
   let user = null;
   let view = null;
   let items = [];
@@ -77,18 +79,16 @@ export function personBox({ onchange }) {
     return !ofItems.hidden;
   }
 
-  async function choose(id) {
+  function choose(id) {
     trouble.clear();
-    try {
-      const answer = await get(["users", id]);
+    choosing.run(async (signal) => {
+      const answer = await get(["users", id], { signal });
       user = id;
       view = { history: answer.history, wishes: answer.preferences.map(wish) };
       users.show(id);
       history.show(view.history, view.wishes);
-      onchange(view.wishes);
-    } catch (error) {
-      trouble.say(error.message);
-    }
+      if (!isMade()) onchange(view.wishes);
+    });
   }
 
   function made() {
@@ -124,7 +124,7 @@ export function personBox({ onchange }) {
     async begin() {
       try {
         const page = await get(["users"], { query: { query: "", start: 0, count: 1 } });
-        if (page.users.length > 0 && user === null) await choose(page.users[0]);
+        if (page.users.length > 0 && user === null) choose(page.users[0]);
       } catch (error) {
         trouble.say(error.message);
       }

@@ -2,6 +2,7 @@
 
 import { announce } from "./announcer.js";
 import { element, freshId, refill } from "./element.js";
+import { Latest } from "./latest.js";
 import { notice } from "./notice.js";
 import { searchBox } from "./search_box.js";
 import { get, post } from "./server.js";
@@ -16,6 +17,7 @@ const NEAREST = 4;
  */
 export function scenePicker(onpick) {
   const trouble = notice();
+  const looking = new Latest({ delay_ms: 0, onerror: (error) => trouble.say(error.message) });
   const nearest = element("ol", { class: "nearest" });
   const box = searchBox({
     label: "A scene",
@@ -38,17 +40,15 @@ export function scenePicker(onpick) {
   }, element("label", { for: id }, "Or describe a situation"),
     element("div", { class: "row" }, text, element("button", { type: "submit" }, "Find")));
 
-  async function look(question) {
+  function look(question) {
     trouble.clear();
-    try {
-      const answer = await post(["retrieve"], { collection: "scenes", ...question, k: NEAREST });
+    looking.run(async (signal) => {
+      const answer = await post(["retrieve"], { collection: "scenes", ...question, k: NEAREST }, { signal });
       refill(nearest, answer.scenes.map((one) => element("li", {},
         element("button", { type: "button", class: "pick", onclick: () => pick(one.scene.id) },
           element("span", {}, one.scene.id), element("small", {}, `${noteOf(one.scene)} · ${one.score.toFixed(2)}`)))));
       announce(`${counted(answer.scenes.length, "scene")} found.`);
-    } catch (error) {
-      trouble.say(error.message);
-    }
+    });
   }
 
   function pick(scene) {

@@ -58,4 +58,5 @@ def watched_page(started: Any, address: str, **options: Any) -> Iterator[Any]:
     yield page
     context.close()
     expected = getattr(page, "forgive", ())
-    assert [one for one in complaints if not any(part in one for part in expected)] == []
+    left = [one for one in complaints if not any(part in one for part in expected)]
+    assert not left, left

@@ -52,6 +52,7 @@ _SCENES = (
     ("long bend 3:1:10", "turning", "conservative", -0.018, "A long bend to the right."),
 )
 _BASE_MPS = 9.0
+_LOG_S = 5.1
 
 
 class FakeScenes(ScenesHalf):
@@ -169,6 +170,8 @@ class FakeScenes(ScenesHalf):
 
     def _planned(self, request: PlanRequest) -> PlanAnswer:
         bend = self._bend(request.scene)
+        if request.closed_loop and request.ride_s > _LOG_S:
+            raise RequestRefused(f"The log goes on for {_LOG_S} s only.", param="ride_s")
         return PlanAnswer(
             scene=request.scene,
             planner="arithmetic",

@@ -115,7 +115,7 @@ async def items(
     return answer(found)
 
 
-@items_router.get("/items/{item}", response_model=Item)
+@items_router.get("/items/{item:path}", response_model=Item)
 async def item(request: Request, item: Name) -> Response:
     """Show one item."""
     return answer(await _service(request).call(lambda operations: operations.items.item(item)))
@@ -132,7 +132,7 @@ async def users(
     return answer(found)
 
 
-@items_router.get("/users/{user}", response_model=UserView)
+@items_router.get("/users/{user:path}", response_model=UserView)
 async def user(request: Request, user: Name) -> Response:
     """Show a user's history, reviews and what was read in them."""
     return answer(await _service(request).call(lambda operations: operations.items.user(user)))
@@ -149,7 +149,7 @@ async def scenes(
     return answer(found)
 
 
-@scenes_router.get("/scenes/{scene}", response_model=SceneView)
+@scenes_router.get("/scenes/{scene:path}", response_model=SceneView)
 async def scene(request: Request, scene: Name) -> Response:
     """Show a scene from above."""
     return answer(await _service(request).call(lambda operations: operations.scenes.scene(scene)))

@@ -89,7 +89,15 @@ router = APIRouter(prefix="/v1", tags=["embeddings"])
 @router.post("/embeddings", response_model=EmbeddingsAnswer)
 async def embeddings(request: Request, asked: EmbeddingsRequest) -> Response:
     """Turn texts into vectors of length 1, as OpenAI's endpoint of the same name does."""
-    service: Service = request.app.state.service
+    return await embedded(request.app.state.service, asked)
+
+
+async def embedded(service: Service, asked: EmbeddingsRequest) -> Response:
+    """The vectors of the texts, as they travel.
+
+    Raises:
+        ApiError: If there is no such model, or a number or a text is out of range.
+    """
     model, limits = service.operations.generation.text, service.limits
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     if asked.model != model.name:

@@ -23,6 +23,9 @@ _TYPES: Mapping[int, ErrorType] = {
     429: "rate_limit_error",
 }
 
+_NO_OBJECT = {"model_type", "model_attributes_type", "missing"}
+_WHOLE_BODY = {"body", "items", "scenes"}
+
 
 class ErrorFacts(BaseModel):
     """What went wrong."""
@@ -91,6 +94,8 @@ def invalid(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     first = problems[0]
     place = _place(first["loc"])
     kind = str(first["type"])
+    if kind in _NO_OBJECT and len(first["loc"]) < 3 and first["loc"][-1] in _WHOLE_BODY:
+        return ApiError(400, "The body must be a JSON object.", "invalid_value")
     if kind == "json_invalid":
         reason = first.get("ctx", {}).get("error", "it is cut short")
         return ApiError(400, f"The body is no JSON: {reason}.", "invalid_json")

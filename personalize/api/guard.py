@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from personalize.api.direct import DirectPath, direct_path
 from personalize.api.errors import ApiError, our_fault
 from personalize.api.keys import KeyEntry
 from personalize.api.monitor import LOGGER, log
@@ -99,7 +100,12 @@ class Guard:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        work = asyncio.ensure_future(self._application(scope, replay, visit.send))
+        direct = direct_path(scope["method"], scope["path"], visit.headers)
+        if direct is None:
+            work = asyncio.ensure_future(self._application(scope, replay, visit.send))
+        else:
+            visit.route = scope["path"]
+            work = asyncio.ensure_future(self._direct(direct, body, scope, visit))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -114,8 +120,12 @@ class Guard:
             if not visit.status:
                 await our_fault().response()(scope, receive, visit.send)
 
+    async def _direct(self, direct: DirectPath, body: bytes, scope: Scope, visit: "_Visit") -> None:
+        response = await direct(self._service, body)
+        await response(scope, _nothing, visit.send)
+
     def _noted(self, scope: Scope, visit: "_Visit") -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        route = visit.route or getattr(scope.get("route"), "path", "none").replace(":path", "")
         took_s = time.perf_counter() - visit.started_s
         status = visit.status or 500
         self._service.monitor.request(
@@ -145,6 +155,7 @@ class _Visit:
         }
         self.key: KeyEntry | None = None
         self.status = 0
+        self.route = ""
         self._send = send
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
@@ -157,6 +168,11 @@ class _Visit:
                 (b"x-content-type-options", b"nosniff"),
             ]
         await self._send(message)
+
+
+async def _nothing() -> MutableMapping[str, Any]:
+    """A response that needs nothing more from its client."""
+    return {"type": "http.disconnect"}
 
 
 def _too_large(most: int) -> ApiError:

@@ -70,6 +70,7 @@ class MicroBatches:
         waiting: Questions that may wait.
         patience_s: Time after which a sender is told that it took too long.
         watch: Called with the facts of every batch.
+        begin: Called once in the computing thread, before its first batch.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class MicroBatches:
         waiting: int,
         patience_s: float,
         watch: Callable[[BatchFacts], None] = lambda facts: None,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._most_waiting = waiting
         self._patience_s = patience_s
@@ -86,7 +88,7 @@ class MicroBatches:
         self._length = 0
         self._computing = False
         self._filled = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute", initializer=begin)
         self._worker: asyncio.Task | None = None
 
     def __len__(self) -> int:

@@ -74,7 +74,15 @@ async def retrieve(
     ],
 ) -> Response:
     """Find items for a history and preferences, or scenes for a situation or a style."""
-    service = _service(request)
+    return await retrieved(_service(request), query)
+
+
+async def retrieved(service: Service, query: ItemQuery | SceneQuery) -> Response:
+    """What is found, as it travels.
+
+    Raises:
+        ApiError: If the half is not served or refuses the query.
+    """
     if isinstance(query, SceneQuery):
         return answer(await service.ask(service.operations.retrieve_scenes, query))
     return answer(await service.ask(service.operations.retrieve_items, query))

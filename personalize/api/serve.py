@@ -38,7 +38,12 @@ def run(*, arguments: Sequence[str]) -> None:
     keys = ApiKeys([]) if options.keys is None else ApiKeys.from_file(options.keys)
     listening = _listening(options)
     current = Current(lambda: read_configuration(arguments))
-    service = Service(current, keys=keys, limits=options.limits)
+    service = Service(
+        current,
+        keys=keys,
+        limits=options.limits,
+        begin=lambda: torch.set_num_threads(options.threads),  # torch keeps it per thread
+    )
     log_to_stderr()
     host, port = listening.getsockname()[:2]
     sys.stderr.write(_welcome(service, f"http://{host}:{port}/"))

@@ -87,16 +87,33 @@ class Operations:
 
 
 class Service:
-    """The queue, the keys, the metrics, and the generation that is current."""
+    """The queue, the keys, the metrics, and the generation that is current.
 
-    def __init__(self, current: Current, *, keys: ApiKeys, limits: Limits) -> None:
+    Args:
+        current: What answers.
+        keys: Who may ask.
+        limits: How much.
+        begin: Called once in the thread that computes, before its first batch.
+    """
+
+    def __init__(
+        self,
+        current: Current,
+        *,
+        keys: ApiKeys,
+        limits: Limits,
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
         self.current = current
         self.keys = keys
         self.limits = limits
         self.monitor = Monitor()
         self.monitor.generation.set(current.generation.number)
         self.batches = MicroBatches(
-            waiting=limits.waiting_requests, patience_s=limits.request_s, watch=self._watch
+            waiting=limits.waiting_requests,
+            patience_s=limits.request_s,
+            watch=self._watch,
+            begin=begin,
         )
         self.monitor.waiting.set_function(lambda: len(self.batches))
         self.operations = Operations(current.generation, limits)

@@ -91,7 +91,8 @@ class DenseSearch(Search):
     ) -> Int[np.ndarray, "batch rank"]:
         """The same among the ids of a filter."""
         queries = self.space.dense_queries(batch).float().cpu().numpy()
-        return self.retriever.search(queries, count=count, only=only).ids
+        found = self.retriever.search(queries, count=count, only=only).ids
+        return np.where(found < len(self.keys), found, -1)  # a shared store may hold others too
 
     def scores(
         self, batch: HistoryBatch, item_ids: Int[Tensor, "batch candidate"]

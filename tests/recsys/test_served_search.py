@@ -54,3 +54,14 @@ def test_a_score_depends_on_its_row_and_item_alone(half, mode: str, monkeypatch)
     assert np.allclose(few[:, [0, 2]], whole[:, [25, 3]], atol=1e-4)
     assert np.isneginf(few[:, 1]).all()
     assert np.allclose(again, whole, atol=1e-4)
+
+
+def test_vectors_of_items_that_nobody_knows_here_are_left_out(half):
+    search, batch = half._answering["dense"].search, small_batch_of(half._trained.catalogue, rows=2)
+    with torch.inference_mode():
+        before = search.candidates(batch, count=26, allowed=Allowed(), without_seen=True)
+        best = search.space.dense_queries(batch).float().numpy()[:1] * 100
+        search.retriever.put(np.array([400]), best.astype(np.float32))
+        after = search.candidates(batch, count=27, allowed=Allowed(), without_seen=True)
+    for row in range(2):
+        assert set(after[row].tolist()) - {-1} == set(before[row].tolist()) - {-1}

@@ -21,7 +21,7 @@ from recsys.dense import DenseRetriever, dense_retriever
 from recsys.growth import ItemWords, grown_catalogue, grown_recommender
 from recsys.load import LoadedRecommender
 from recsys.recommender import Recommender
-from recsys.semantic_id.assign import grown_codec
+from recsys.semantic_id.assign import free_id
 from recsys.semantic_id.quantizer import Quantizer
 from recsys.served_items import ItemFacts, ServedItems
 
@@ -160,6 +160,7 @@ def accepted(
     """
     codes = served.catalogue.item_codes.tolist()
     known = {entry.key: tuple(row) for entry, row in zip(served.items.facts, codes, strict=True)}
+    taken = set(known.values())
     unseen = [item for item in items if item.id not in known]
     assigned = dict(zip([i.id for i in unseen], _assigned(trained, unseen, encode), strict=True))
     entries, answers = [], []
@@ -167,12 +168,13 @@ def accepted(
         status = "changed" if item.id in known else "added"
         if item.id not in known:
             try:
-                known[item.id] = _with_digit(trained, known, item.id, assigned[item.id])
+                known[item.id] = _free_id(trained, taken, item.id, assigned[item.id])
             except InputError as error:
                 answers.append(
                     AddedItem(id=item.id, status="refused", semantic_id=None, reason=str(error))
                 )
                 continue
+            taken.add(known[item.id])
         found = known[item.id]
         entries.append(Entry(item, found, trained.codes_hash))
         answers.append(AddedItem(id=item.id, status=status, semantic_id=list(found), reason=None))
@@ -225,14 +227,11 @@ def _assigned(
     return trained.quantizer.assign(torch.from_numpy(vectors)).numpy()
 
 
-def _with_digit(
-    trained: Trained, known: Mapping[str, tuple[int, ...]], key: str, codes: np.ndarray
+def _free_id(
+    trained: Trained, taken: set[tuple[int, ...]], key: str, codes: np.ndarray
 ) -> tuple[int, ...]:
     sizes = trained.catalogue.level_sizes
-    if not sizes:
-        return ()
-    codec, _ = grown_codec(known, sizes, [key], torch.from_numpy(codes)[None])
-    return tuple(codec.item_codes[0].tolist())
+    return free_id(taken, sizes, key, codes.tolist()) if sizes else ()
 
 
 def _one_by_one(encode: Encode, texts: Sequence[str]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Semantic IDs for items that came later: the work behind `recsys assign`."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -108,25 +108,42 @@ def grown_codec(
         InputError: If the last level has no free digit left.
     """
     taken = set(known.values())
-    extra = len(level_sizes) - assigned.shape[1]
     rows = []
     for key, codes in zip(keys, assigned.tolist(), strict=True):
-        if key in known:
-            rows.append(known[key])
-            continue
-        prefix = tuple(codes) if extra else tuple(codes[:-1])
-        wanted = 0 if extra else codes[-1]
-        nearest = sorted(range(level_sizes[-1]), key=lambda d, wanted=wanted: (abs(d - wanted), d))
-        digit = next((digit for digit in nearest if (*prefix, digit) not in taken), None)
-        if digit is None:
-            raise InputError(
-                f"The item {key} gets the codes {list(prefix)}, which {level_sizes[-1]} items "
-                "share already; run recsys tokenize again with a larger --collision-size."
-            )
-        rows.append((*prefix, digit))
+        rows.append(known[key] if key in known else free_id(taken, level_sizes, key, codes))
         taken.add(rows[-1])
     seen = torch.tensor([key in known for key in keys])
     return SemanticIdCodec(torch.tensor(rows, dtype=torch.long), level_sizes), seen
+
+
+def free_id(
+    taken: Collection[tuple[int, ...]],
+    level_sizes: tuple[int, ...],
+    key: str,
+    codes: Sequence[int],
+) -> tuple[int, ...]:
+    """A semantic ID for an unseen item, beside those that are taken; see `grown_codec`.
+
+    Args:
+        taken: Complete IDs that are not free.
+        level_sizes: Number of codes at each level of the complete IDs.
+        key: The item's key, to name it.
+        codes: What the quantizer assigns to it.
+
+    Raises:
+        InputError: If the last level has no free digit left.
+    """
+    extra = len(level_sizes) - len(codes)
+    prefix = tuple(codes) if extra else tuple(codes[:-1])
+    wanted = 0 if extra else codes[-1]
+    nearest = sorted(range(level_sizes[-1]), key=lambda digit: (abs(digit - wanted), digit))
+    digit = next((digit for digit in nearest if (*prefix, digit) not in taken), None)
+    if digit is None:
+        raise InputError(
+            f"The item {key} gets the codes {list(prefix)}, which {level_sizes[-1]} items "
+            "share already; run recsys tokenize again with a larger --collision-size."
+        )
+    return (*prefix, digit)
 
 
 def stored_quantizer(artifact: Artifact, width: int) -> Quantizer:

@@ -38,7 +38,7 @@ def _imported_by(*modules: str) -> set[str]:
         ("recsys.predict", "recsys.embed"),
         ("driving.embed", "driving.evaluation.drive"),
     ],
-    ids=lambda modules: "+".join(modules),
+    ids="+".join,
 )
 def test_what_only_training_needs_is_not_imported(modules: tuple[str, ...]) -> None:
     assert not _imported_by(*modules) & ONLY_FOR_TRAINING

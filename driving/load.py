@@ -10,11 +10,12 @@ from torch import Tensor
 from data_prep.artifact import read_artifact
 from data_prep.errors import ArtifactMismatch
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
-from driving.module import AVERAGED, PLANNER
 from driving.planner.learned import LearnedPlanner
 from personalize.checkpoint import KIND, find_checkpoint, weights_of
 from personalize.configured_class import built_again
 
+AVERAGED, PLANNER = "averaged.", "planner."
+"""What the names of the weights in a checkpoint begin with: attributes of `PlannerModule`."""
 DATA_OPTIONS = ("scenes", "styles", "style_vectors", "teacher")
 
 

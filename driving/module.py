@@ -20,8 +20,6 @@ from personalize.finite_steps import FiniteSteps
 from personalize.learning_rate import let_settings_win, planned_steps, warm_up_cosine
 
 STEPS_BEHIND_ON_A_GPU = 8
-AVERAGED = "averaged."
-PLANNER = "planner."
 
 
 class PlannerModule(L.LightningModule):

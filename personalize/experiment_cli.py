@@ -17,13 +17,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 from data_prep.errors import InputError
-from personalize.checkpoint import (
-    FolderCheckpoints,
-    RunRecord,
-    find_checkpoint,
-    local_folder,
-    newest_whole,
-)
+from personalize.checkpoint import find_checkpoint, local_folder, newest_whole
+from personalize.checkpoint_plugin import FolderCheckpoints, RunRecord
 from personalize.experiment_front import ExperimentDoor, FrontOptions
 from personalize.plain_progress import PlainProgress
 from personalize.run_checkpoints import RunCheckpoints

@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from data_prep.errors import InputError
-from personalize.checkpoint import FOLDER, FolderCheckpoints, checkpoint_folders
+from personalize.checkpoint import FOLDER, checkpoint_folders
+from personalize.checkpoint_plugin import FolderCheckpoints
 
 
 class RunCheckpoints(Checkpoint):

@@ -10,8 +10,8 @@ from data_prep.errors import ArtifactMismatch
 from personalize.checkpoint import KIND, find_checkpoint, weights_of
 from personalize.configured_class import built_again
 from recsys.catalogue import Catalogue, catalogue_sizes
-from recsys.data import load_catalogue
 from recsys.recommender import Recommender
+from recsys.stored_catalogue import load_catalogue
 
 DATA_OPTIONS = ("tables", "vectors", "preferences", "semantic_ids")
 

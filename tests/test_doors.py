@@ -130,8 +130,8 @@ def test_every_console_script_is_declared_and_installed() -> None:
 def test_every_promised_extra_is_there() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
-        "cpu", "gpu", "offline", "serve", "llm", "commonroad", "traffic", "nuplan", "distributed",
-        "dev",
+        "cpu", "gpu", "offline", "serve", "qdrant", "llm", "commonroad", "traffic", "nuplan",
+        "distributed", "dev",
     }  # fmt: skip
     # The two wheels overwrite each other, so neither may come with anything else.
     for extra, lines in {**extras, "core": PYPROJECT["project"]["dependencies"]}.items():
@@ -172,7 +172,8 @@ def _problem(words: list[str]) -> str | None:
     if not arguments or arguments == ["--help"]:
         return None
     if arguments[0] in commands and commands[arguments[0]].passthrough:
-        return _fit_problem(commands[arguments[0]], arguments[1:])
+        check = _serve_problem if arguments[0] == "serve" else _fit_problem
+        return check(commands[arguments[0]], arguments[1:])
     try:
         front_door._parser(program, "", list(commands.values())).parse_args(arguments)
     except SystemExit as left:
@@ -188,6 +189,16 @@ def _fit_problem(command: Command, arguments: list[str]) -> str | None:
     checked = ExperimentDoor(program=command.name, help="", sections=module.SECTIONS)
     try:
         check_configuration(split_arguments([*arguments, "--print_config"]), checked)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _serve_problem(command: Command, arguments: list[str]) -> str | None:
+    """What is wrong with the configuration of a server; what it names need not be there."""
+    module = importlib.import_module(command.run.partition(":")[0])
+    try:
+        module.read_configuration(arguments)
     except InputError as error:
         return str(error)
     return None
@@ -216,3 +227,5 @@ def test_a_wrong_documented_command_would_be_noticed() -> None:
     assert "data.tabels" in str(_problem(["recsys", "fit", "--data.tabels", "x"]))
     config = ["--config", "configs/recsys/sasrec.yaml"]
     assert _problem(["recsys", "fit", *config, "--data.tables", "any/folder"]) is None
+    assert "--colour" in str(_problem(["personalize", "serve", "--colour", "red"]))
+    assert _problem(["personalize", "serve", "--port", "8080"]) is None

@@ -10,10 +10,9 @@ A half is called from one thread only, except `open`, which may run beside a hal
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from data_prep.errors import InputError
-from personalize.api.files import ServedFiles
 from personalize.api.messages import (
     AddedItem,
     Item,
@@ -32,6 +31,9 @@ from personalize.api.messages import (
     UserPage,
     UserView,
 )
+
+if TYPE_CHECKING:
+    from personalize.api.files import ServedFiles  # it reads tables, which takes a library
 
 
 class RequestRefused(InputError):  # noqa: N818  (an answer to one request, not a failure of ours)
@@ -154,7 +156,7 @@ class HalfSource(ABC, Generic[OpenHalf]):
     """SLOT: which artifacts a half is served from. Building one opens nothing."""
 
     @abstractmethod
-    def open(self, files: ServedFiles) -> OpenHalf:
+    def open(self, files: "ServedFiles") -> OpenHalf:
         """Read the artifacts and get ready.
 
         Raises:

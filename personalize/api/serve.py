@@ -1,20 +1,13 @@
-"""`personalize serve`: one process that answers from artifacts until it is told to stop."""
+"""The command `personalize serve`: its options, help and mistakes before anything is loaded."""
 
-import asyncio
-import signal
 import socket
-import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib.util import find_spec
 
 from data_prep.errors import InputError
-from personalize.api.errors import ApiError
-from personalize.api.keys import ApiKeys
-from personalize.api.served import Current, Serving
-from personalize.api.service import Service
+from personalize.api.configuration import Serving
 
-_GIL_TURN_S = 0.0005
-"""A computing thread lets the others in this often; the default holds them up for 5 ms."""
+_NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
 
 def run(*, arguments: Sequence[str]) -> None:
@@ -27,59 +20,15 @@ def run(*, arguments: Sequence[str]) -> None:
         InputError: If the configuration does not fit, what it names is damaged, or the address
             is taken.
     """
-    _check_extra()
-    import torch
-
-    from personalize.api.app import create_app
-    from personalize.api.monitor import log_to_stderr
-
     options = read_configuration(arguments)
-    torch.set_num_threads(options.threads)
+    _check_extra()
+    from personalize.api.keys import ApiKeys
+
     keys = ApiKeys([]) if options.keys is None else ApiKeys.from_file(options.keys)
     listening = _listening(options)
-    current = Current(lambda: read_configuration(arguments))
-    service = Service(
-        current,
-        keys=keys,
-        limits=options.limits,
-        begin=lambda: torch.set_num_threads(options.threads),  # torch keeps it per thread
-    )
-    log_to_stderr()
-    host, port = listening.getsockname()[:2]
-    sys.stderr.write(_welcome(service, f"http://{host}:{port}/"))
-    sys.setswitchinterval(_GIL_TURN_S)
-    server = uvicorn_server(create_app(service), options)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again when all is done
-    server.run(sockets=[listening])
+    from personalize.api.server import serve
 
-
-def uvicorn_server(app: Any, options: Serving) -> Any:  # noqa: ANN401  (uvicorn is an extra)
-    """A server for an application, not yet running."""
-    import uvicorn
-
-    from personalize.api.connection import patient
-
-    service: Service = app.state.service
-
-    async def with_signals(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  (ASGI)
-        if scope["type"] == "lifespan":
-            _reload_on_hangup(service)
-        await app(scope, receive, send)
-
-    return uvicorn.Server(
-        uvicorn.Config(
-            with_signals,
-            http=patient(options.limits.header_s),  # type: ignore[arg-type]  (it takes a factory)
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=2048,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=int(options.limits.drain_s),
-        )
-    )
+    serve(options, lambda: read_configuration(arguments), keys=keys, listening=listening)
 
 
 def read_configuration(arguments: Sequence[str]) -> Serving:
@@ -112,15 +61,12 @@ def _sentence(error: Exception) -> str:
 
 
 def _check_extra() -> None:
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"Serving needs {error.name}; install the extra [serve]: pip install "
-            "'personalize[serve]'."
-        ) from error
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            raise InputError(
+                f"Serving needs {name}; install the extra [serve]: pip install "
+                "'personalize[serve]'."
+            )
 
 
 def _listening(options: Serving) -> socket.socket:
@@ -138,32 +84,3 @@ def _listening(options: Serving) -> socket.socket:
             "--port."
         ) from error
     return listening
-
-
-def _welcome(service: Service, address: str) -> str:
-    facts = service.operations.generation.facts()
-    lines = [f"The page: {address}   What can be asked: {address}docs"]
-    for name, what in (("items", "Recommendations"), ("scenes", "Driving")):
-        missing = facts[f"{name}_missing"]
-        lines.append(f"{what}: {'ready' if missing is None else f'not served. {missing}'}")
-    return "\n".join(lines) + "\n"
-
-
-def _reload_on_hangup(service: Service) -> None:
-    async def reload() -> None:
-        try:
-            await service.reload()
-        except ApiError as error:
-            sys.stderr.write(f"Not reloaded: {error.message}\n")
-
-    running: set[asyncio.Task] = set()
-
-    def begin() -> None:
-        task = asyncio.get_running_loop().create_task(reload())
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-    try:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
-    except (NotImplementedError, RuntimeError, ValueError):  # not the main thread
-        return

@@ -4,14 +4,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from data_prep.artifact import package_version
 from data_prep.errors import InputError
+from personalize.api.configuration import Serving
 from personalize.api.files import NotServedError, ServedFiles
-from personalize.api.limits import Limits
-from personalize.api.ports import HalfSource, ItemsHalf, ItemsSource, ScenesHalf, ScenesSource
+from personalize.api.ports import HalfSource, ItemsHalf, ScenesHalf
 from personalize.api.text_model import TextModel, Texts
 
 
@@ -78,55 +77,26 @@ class Generation:
         return facts
 
 
-class Serving:
-    """What `personalize serve` is configured with.
+def open_generation(serving: Serving, number: int) -> Generation:
+    """Open what is configured and ask it one question of each kind.
 
     Args:
-        root: Folder outside of which nothing is opened.
-        items: Where recommendations are served from.
-        scenes: Where driving is served from.
-        encoder: Sentence model of `/v1/embeddings`: `embedded`, or the folder of a
-            sentence-transformers model.
-        host: Address to listen on; other machines reach it only if it is not 127.0.0.1.
-        port: Port to listen on; 0 takes a free one.
-        keys: YAML file of API keys' hashes, see `personalize key`; without it everybody may ask.
-        threads: Threads of one computation.
-        limits: How much a request may ask for.
+        serving: The configuration.
+        number: Number of the generation.
+
+    Raises:
+        InputError: If something is damaged, does not fit or does not answer, or nothing is
+            there at all.
     """
-
-    def __init__(  # noqa: PLR0913  (each one is a documented option of the configuration)
-        self,
-        *,
-        root: Path = Path("runs"),
-        items: ItemsSource | None = None,
-        scenes: ScenesSource | None = None,
-        encoder: str = "embedded",
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        keys: Path | None = None,
-        threads: int = 1,
-        limits: Limits = Limits(),  # noqa: B008  (frozen, and shown by --help)
-    ) -> None:
-        self.root, self.items, self.scenes, self.encoder = root, items, scenes, encoder
-        self.host, self.port, self.keys, self.threads = host, port, keys, threads
-        self.limits = limits
-
-    def open(self, number: int = 1) -> Generation:
-        """Open what is configured and ask it one question of each kind.
-
-        Raises:
-            InputError: If something is damaged, does not fit or does not answer, or nothing is
-                there at all.
-        """
-        files = ServedFiles(self.root)
-        opened = Generation(
-            number=number,
-            text=TextModel(self.encoder, batch_size=self.limits.batch_texts),
-            items=_opened(self.items, files),
-            scenes=_opened(self.scenes, files),
-        )
-        opened.self_query()
-        return opened
+    files = ServedFiles(serving.root)
+    opened = Generation(
+        number=number,
+        text=TextModel(serving.encoder, batch_size=serving.limits.batch_texts),
+        items=_opened(serving.items, files),
+        scenes=_opened(serving.scenes, files),
+    )
+    opened.self_query()
+    return opened
 
 
 def _opened(source: HalfSource | None, files: ServedFiles) -> Any:  # noqa: ANN401  (its half)

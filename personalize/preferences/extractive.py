@@ -78,11 +78,11 @@ class ExtractiveExtractor(Extractor):
     ) -> None:
         self.settings = settings or ExtractiveSettings()
         self.version = f"{VERSION}+{encoder_name}+aspects-{aspects.fingerprint}"
-        self._memory = _Memory(encoder)
+        self._memory = encoder if isinstance(encoder, _Memory) else _Memory(encoder)
         self._aspects = aspects
         self._head = head
         texts, owners = _prototypes(aspects)
-        self._prototypes = encoder.encode(texts)
+        self._prototypes = self._memory.encode(texts)
         self._owners = owners
         self._reviews = self._clauses = self._opinions = 0
 
@@ -97,15 +97,17 @@ class ExtractiveExtractor(Extractor):
     ) -> "ExtractiveExtractor":
         """An extractor whose polarity head is trained on the stars of the training reviews."""
         settings = settings or ExtractiveSettings()
+        memory = _Memory(encoder)
+        memory.encode(_prototypes(aspects)[0])  # the examples are among them: encoded once
         texts, is_praise = example_texts(aspects)
         rated, rated_is_praise = _rated_texts(training, settings)
         head = fit_polarity_head(
-            _described(texts, encoder, aspects),
+            _described(texts, memory, aspects),
             is_praise,
             _described(rated, encoder, aspects),
             rated_is_praise,
         )
-        return cls(encoder, aspects, head, settings, encoder_name)
+        return cls(memory, aspects, head, settings, encoder_name)
 
     def read(self, reviews: Sequence[Review]) -> Iterator[ReviewOpinions]:
         """The opinions in each review, in order; encoded some thousand clauses at a time."""

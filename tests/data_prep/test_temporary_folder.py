@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.artifact import create_artifact, read_manifest
 from data_prep.temporary_folder import remove_abandoned, replace_folder, temporary_folder
-from personalize.checkpoint import FolderCheckpoints, RunRecord
+from personalize.checkpoint_plugin import FolderCheckpoints, RunRecord
 
 PROJECT = Path(__file__).parents[2]
 WRITER = """

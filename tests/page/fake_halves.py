@@ -5,9 +5,9 @@
 
 import sys
 
+from personalize.api.configuration import Serving
 from personalize.api.files import NotServedError, ServedFiles
 from personalize.api.ports import ItemsHalf, ItemsSource, ScenesHalf, ScenesSource
-from personalize.api.served import Serving
 from tests.page.fake_items import ATTRIBUTES, FakeItems
 from tests.page.fake_scenes import STYLE_DIMENSIONS, FakeScenes
 

@@ -20,7 +20,6 @@ from recsys import serving
 from recsys.baselines.popularity import Popularity
 from recsys.baselines.sasrec import SASRec
 from recsys.catalogue import catalogue_sizes
-from recsys.data import load_catalogue
 from recsys.embed import write_item_vectors
 from recsys.recommender import Recommender
 from recsys.retriever.causal import CausalRetriever
@@ -31,6 +30,7 @@ from recsys.retriever.transformer import NetworkSize
 from recsys.semantic_id.tokenize import run as tokenize
 from recsys.served_recommender import ServedRecommender
 from recsys.served_search import GeneratesCodes
+from recsys.stored_catalogue import load_catalogue
 from tests.recsys.retriever_fixtures import small_batch
 from tests.recsys.small_world import WIDTH, World, _vector, make_world, write_world
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data_prep.errors import ArtifactMismatch, InputError
 from personalize.conditioning.selection import All, Latest, Nothing, Oracle, Retrieved
-from recsys.data import InteractionDataModule, load_catalogue
+from recsys.data import InteractionDataModule
+from recsys.stored_catalogue import load_catalogue
 from tests.recsys.small_artifacts import (
     write_preferences,
     write_semantic_ids,

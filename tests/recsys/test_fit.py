@@ -286,7 +286,7 @@ def test_a_loaded_recommender_has_the_trained_weights(where):
 
 def test_a_catalogue_that_does_not_fit_is_refused(where, capsys):
     from data_prep.errors import ArtifactMismatch
-    from recsys.data import load_catalogue
+    from recsys.stored_catalogue import load_catalogue
 
     assert _fit("--run-folder", "mine", "--trainer.max_epochs", "1") == 0
     other = write_tables(where / "other", _people(items=8), item_count=8)

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from personalize.api.app import create_app
+from personalize.api.configuration import Serving
 from personalize.api.keys import ApiKeys
-from personalize.api.serve import uvicorn_server
-from personalize.api.served import Current, Serving
+from personalize.api.served import Current
+from personalize.api.server import uvicorn_server
 from personalize.api.service import Service
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from driving.serving import Scenes
+from personalize.api.configuration import Serving
 from personalize.api.files import ServedFiles
 from personalize.api.messages import ItemQuery, PlanRequest, ReadRequest
 from personalize.api.ports import RequestRefused
-from personalize.api.served import Serving
 from recsys import serving
 from tests.driving.planning_artifacts import write_planning_artifacts
 from tests.personalize.api.served_here import served

@@ -7,8 +7,8 @@ import numpy as np
 import openai
 import pytest
 
+from personalize.api.configuration import Serving
 from personalize.api.limits import Limits
-from personalize.api.served import Serving
 from personalize.conditioning.text import SentenceEncoder
 from tests.personalize.api.served_here import Running, served
 

@@ -15,9 +15,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from personalize.api.app import create_app
+from personalize.api.configuration import Serving
 from personalize.api.keys import ApiKeys
 from personalize.api.limits import Limits
-from personalize.api.served import Current, Serving
+from personalize.api.served import Current
 from personalize.api.service import Service
 from tests.personalize.api.small_halves import Small, Still
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from personalize.api.configuration import Serving
 from personalize.api.limits import Limits
-from personalize.api.served import Serving
 from tests.personalize.api.served_here import Running, served
 from tests.personalize.api.small_halves import Small, Still
 

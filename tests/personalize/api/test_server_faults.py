@@ -19,9 +19,10 @@ import yaml
 
 from data_prep.errors import InputError
 from personalize.api.app import create_app
+from personalize.api.configuration import Serving
 from personalize.api.keys import ApiKeys, KeyEntry
 from personalize.api.limits import Limits
-from personalize.api.served import Current, Serving
+from personalize.api.served import Current
 from personalize.api.service import Service
 from tests.personalize.api.served_here import Running, served
 from tests.personalize.api.small_halves import Small, SmallItems, Still

@@ -115,3 +115,17 @@ def test_reviews_are_read_where_there_are_any() -> None:
 
 def test_an_excerpt_is_short_and_printable() -> None:
     assert printable("a\u200b\n" + "b" * 200) == "a\\u200b\\u000a" + "b" * 77
+
+
+def test_example_sentences_are_encoded_once() -> None:
+    from personalize.preferences.extractive import ExtractiveExtractor
+
+    asked: list[str] = []
+
+    class Counting(WordHashEncoder):
+        def encode(self, texts):
+            asked.extend(texts)
+            return super().encode(texts)
+
+    ExtractiveExtractor.fitted(Counting(), small_aspects(), [])
+    assert len(asked) == len(set(asked)) > 100

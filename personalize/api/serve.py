@@ -13,6 +13,8 @@ from personalize.api.keys import ApiKeys
 from personalize.api.served import Current, Serving
 from personalize.api.service import Service
 
+_BACKLOG = 2048
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _GIL_TURN_S = 0.0005
 """A computing thread lets the others in this often; the default holds them up for 5 ms."""
 
@@ -33,6 +35,7 @@ def run(*, arguments: Sequence[str]) -> None:
     from personalize.api.app import create_app
     from personalize.api.monitor import log_to_stderr
 
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept until it can reload
     options = read_configuration(arguments)
     torch.set_num_threads(options.threads)
     keys = ApiKeys([]) if options.keys is None else ApiKeys.from_file(options.keys)
@@ -43,10 +46,13 @@ def run(*, arguments: Sequence[str]) -> None:
         keys=keys,
         limits=options.limits,
         begin=lambda: torch.set_num_threads(options.threads),  # torch keeps it per thread
+        local_only=not keys.wanted and options.host in _LOOPBACK,
     )
     log_to_stderr()
     host, port = listening.getsockname()[:2]
-    sys.stderr.write(_welcome(service, f"http://{host}:{port}/"))
+    _listen(listening, options)
+    name = f"[{host}]" if ":" in host else host
+    sys.stderr.write(_welcome(service, f"http://{name}:{port}/"))
     sys.setswitchinterval(_GIL_TURN_S)
     server = uvicorn_server(create_app(service), options)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again when all is done
@@ -69,13 +75,15 @@ def uvicorn_server(app: Any, options: Serving) -> Any:  # noqa: ANN401  (uvicorn
     return uvicorn.Server(
         uvicorn.Config(
             with_signals,
-            http=patient(options.limits.header_s),  # type: ignore[arg-type]  (it takes a factory)
+            http=patient(  # type: ignore[arg-type]  (it takes a factory)
+                head_s=options.limits.header_s, reading_s=options.limits.body_s
+            ),
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            backlog=2048,
+            backlog=_BACKLOG,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(options.limits.drain_s),
         )
@@ -131,13 +139,26 @@ def _listening(options: Serving) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((options.host, options.port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise _cannot_listen(options, error) from error
+    return listening
+
+
+def _listen(listening: socket.socket, options: Serving) -> None:
+    """Take connections; only now is it known whether another server bound the port as well."""
+    try:
+        listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        raise InputError(
-            f"Cannot listen on {options.host}:{options.port}: {error.strerror}; choose another "
-            "--port."
-        ) from error
-    return listening
+        raise _cannot_listen(options, error) from error
+
+
+def _cannot_listen(options: Serving, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+    return InputError(
+        f"Cannot listen on {options.host}:{options.port}: {reason}; choose another --port."
+    )
 
 
 def _welcome(service: Service, address: str) -> str:
@@ -167,3 +188,4 @@ def _reload_on_hangup(service: Service) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
     except (NotImplementedError, RuntimeError, ValueError):  # not the main thread
         return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

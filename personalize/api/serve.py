@@ -35,7 +35,8 @@ def run(*, arguments: Sequence[str]) -> None:
     from personalize.api.app import create_app
     from personalize.api.monitor import log_to_stderr
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # kept until it can reload
+    hangups: list[int] = []  # while it starts; it would end the process, or be lost
+    signal.signal(signal.SIGHUP, lambda number, frame: hangups.append(number))
     options = read_configuration(arguments)
     torch.set_num_threads(options.threads)
     keys = ApiKeys([]) if options.keys is None else ApiKeys.from_file(options.keys)
@@ -51,16 +52,15 @@ def run(*, arguments: Sequence[str]) -> None:
     log_to_stderr()
     host, port = listening.getsockname()[:2]
     _listen(listening, options)
-    name = f"[{host}]" if ":" in host else host
-    sys.stderr.write(_welcome(service, f"http://{name}:{port}/"))
+    sys.stderr.write(_welcome(service, _address(host, port)))
     sys.setswitchinterval(_GIL_TURN_S)
-    server = uvicorn_server(create_app(service), options)
+    server = uvicorn_server(create_app(service), options, hangups=hangups)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again when all is done
     server.run(sockets=[listening])
 
 
-def uvicorn_server(app: Any, options: Serving) -> Any:  # noqa: ANN401  (uvicorn is an extra)
-    """A server for an application, not yet running."""
+def uvicorn_server(app: Any, options: Serving, *, hangups: Sequence[int] = ()) -> Any:  # noqa: ANN401  (uvicorn is an extra)
+    """A server for an application, not yet running; it reloads at once if it was hung up on."""
     import uvicorn
 
     from personalize.api.connection import patient
@@ -69,7 +69,7 @@ def uvicorn_server(app: Any, options: Serving) -> Any:  # noqa: ANN401  (uvicorn
 
     async def with_signals(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  (ASGI)
         if scope["type"] == "lifespan":
-            _reload_on_hangup(service)
+            _reload_on_hangup(service, hangups)
         await app(scope, receive, send)
 
     return uvicorn.Server(
@@ -161,6 +161,10 @@ def _cannot_listen(options: Serving, error: Exception) -> InputError:
     )
 
 
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
 def _welcome(service: Service, address: str) -> str:
     facts = service.operations.generation.facts()
     lines = [f"The page: {address}   What can be asked: {address}docs"]
@@ -170,7 +174,7 @@ def _welcome(service: Service, address: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _reload_on_hangup(service: Service) -> None:
+def _reload_on_hangup(service: Service, earlier: Sequence[int]) -> None:
     async def reload() -> None:
         try:
             await service.reload()
@@ -188,4 +192,5 @@ def _reload_on_hangup(service: Service) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
     except (NotImplementedError, RuntimeError, ValueError):  # not the main thread
         return
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    if earlier:
+        begin()

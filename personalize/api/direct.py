@@ -50,6 +50,7 @@ DIRECT_PATHS: Mapping[str, DirectPath] = {
 
 def direct_path(method: str, path: str, headers: Mapping[str, str]) -> DirectPath | None:
     """Who answers a request without the framework, if anybody."""
-    if method != "POST" or not headers.get("content-type", "").startswith("application/json"):
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if method != "POST" or kind != "application/json":
         return None
     return DIRECT_PATHS.get(path)

@@ -26,7 +26,7 @@ class EmbeddingsRequest(Message):
         }
     )
 
-    input: EmbeddedText | list[EmbeddedText] = Field(
+    input: EmbeddedText | Annotated[list[EmbeddedText], Field(fail_fast=True)] = Field(
         description="One text or several; none may be empty."
     )
     model: str = Field(description="A name from `/v1/models`.")

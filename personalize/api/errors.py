@@ -25,6 +25,7 @@ _TYPES: Mapping[int, ErrorType] = {
 
 _NO_OBJECT = {"model_type", "model_attributes_type", "missing"}
 _WHOLE_BODY = {"body", "items", "scenes"}
+_LONGEST_PLACE = 200  # characters; a name in it may be anything that somebody sent
 
 
 class ErrorFacts(BaseModel):
@@ -99,7 +100,7 @@ def invalid(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     if kind == "json_invalid":
         reason = first.get("ctx", {}).get("error", "it is cut short")
         return ApiError(400, f"The body is no JSON: {reason}.", "invalid_json")
-    param = ".".join(place) or None
+    param = ".".join(place)[:_LONGEST_PLACE] or None
     where = f"{param}: " if param else ""
     message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     return ApiError(400, f"{where}{message}.", "invalid_value", param)

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from personalize.api.direct import DirectPath, direct_path
 from personalize.api.errors import ApiError, our_fault
@@ -21,6 +22,8 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/metrics", "/docs", "/opena
 OPEN_FOLDER = "/page/"
 ADMIN_FOLDER = "/admin/"
 GONE = 499
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Guard:
@@ -55,6 +58,8 @@ class Guard:
 
     def _entered(self, scope: Scope, headers: dict[str, str]) -> KeyEntry | None:
         path = scope["path"]
+        if self._service.local_only:
+            _check_local(headers)
         if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
             return None
         entry = self._service.keys.entry_of(headers)
@@ -68,7 +73,8 @@ class Guard:
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         limits = self._service.limits
         announced = headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > limits.body_bytes:
+        longer = len(announced) > len(str(limits.body_bytes))
+        if announced.isdecimal() and (longer or int(announced) > limits.body_bytes):
             raise _too_large(limits.body_bytes)
         parts, size = [], 0
         try:
@@ -129,7 +135,10 @@ class Guard:
         took_s = time.perf_counter() - visit.started_s
         status = visit.status or 500
         self._service.monitor.request(
-            route=route, method=scope["method"], status=status, took_s=took_s
+            route=route,
+            method=scope["method"] if scope["method"] in _METHODS else "other",
+            status=status,
+            took_s=took_s,
         )
         if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
             log(
@@ -173,6 +182,33 @@ class _Visit:
 async def _nothing() -> MutableMapping[str, Any]:
     """A response that needs nothing more from its client."""
     return {"type": "http.disconnect"}
+
+
+def _check_local(headers: dict[str, str]) -> None:
+    """Refuse what a page of another site had its reader's browser send here.
+
+    Such a page reaches a server that asks for no key by its address, or by a name of its own that
+    it points to this machine.
+
+    Raises:
+        ApiError: If the request names another host, or comes from another site.
+    """
+    host = headers.get("host", "localhost")
+    origin = headers.get("origin", f"http://{host}")
+    if _host_name(f"//{host}") not in _LOCAL_NAMES or origin != f"http://{host}":
+        raise ApiError(
+            403,
+            "Without keys this server answers on this machine alone, as localhost and to its own "
+            "page; set `keys` to serve it under another name.",
+            "not_local",
+        )
+
+
+def _host_name(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # brackets that enclose no address
+        return None
 
 
 def _too_large(most: int) -> ApiError:

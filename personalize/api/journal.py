@@ -46,9 +46,10 @@ class Journal:
         """
         if not self.path.exists():
             if self._end_bytes:
-                raise ArtifactMismatch(f"{self.path} is gone; what was added is only in memory.")
+                raise self._gone()
             return []
         with self.path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)  # not while somebody appends
             found = self._read(stream)
         self.entries += found
         return found
@@ -58,15 +59,20 @@ class Journal:
 
         Raises:
             JournalMovedError: If the file holds records that this journal has not read.
+            ArtifactMismatch: If the file was cut or moved away since it was read.
             OSError: If the disk does not take them; nothing was appended then.
         """
         if not records:
             return
         line = _line(records)
         fresh = not self.path.exists()
+        if fresh and self._end_bytes:
+            raise self._gone()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("r+b" if not fresh else "x+b") as stream:
+        self.path.touch()
+        with self.path.open("r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
+            self._check_uncut(stream)
             if self._unread(stream):
                 raise JournalMovedError(f"{self.path} was written by another process.")
             stream.truncate(self._end_bytes)  # what a crash left half-written
@@ -87,9 +93,15 @@ class Journal:
         stream.seek(self._end_bytes)
         return any(_records(line) is not None for line in stream)
 
-    def _read(self, stream: BinaryIO) -> list[Record]:
+    def _gone(self) -> ArtifactMismatch:
+        return ArtifactMismatch(f"{self.path} is gone; what was added is only in memory.")
+
+    def _check_uncut(self, stream: BinaryIO) -> None:
         if os.fstat(stream.fileno()).st_size < self._end_bytes:
             raise ArtifactMismatch(f"{self.path} was cut short while it was in use.")
+
+    def _read(self, stream: BinaryIO) -> list[Record]:
+        self._check_uncut(stream)
         stream.seek(self._end_bytes)
         lines = stream.readlines()
         found: list[Record] = []

@@ -62,12 +62,12 @@ class ApiKeys:
         try:
             raw = yaml.safe_load(path.read_text(encoding="utf-8"))
             entries = TypeAdapter(list[KeyEntry]).validate_python(raw)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise InputError(f"{path} is no list of keys: {place} {first['msg']}.") from error
+        except (OSError, RecursionError, ValueError, yaml.YAMLError) as error:
+            raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
         if not entries:
             raise InputError(f"{path} names no key; leave `keys` out to let everybody ask.")
         for field in ("name", "sha256"):

@@ -10,7 +10,7 @@ class Limits:
     Attributes:
         body_bytes: Largest body of a request.
         header_s: Time a client has to send the head of a request.
-        body_s: Time it has to send the body.
+        body_s: Time it has to send the body; and to read something of an answer that waits.
         request_s: Time a request may wait and compute before it is given up.
         waiting_requests: Questions in the queue; more are answered with 429.
         batch_requests: Questions that are answered together.

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from data_prep.errors import InputError
 from personalize.api.errors import ApiError, later
+from personalize.api.ports import RequestRefused
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
@@ -86,7 +86,7 @@ class MicroBatches:
         self._watch = watch
         self._queues: dict[Operation, deque[_Waiting]] = {}
         self._length = 0
-        self._computing = False
+        self._computing_since_s: float | None = None
         self._filled = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute", initializer=begin)
         self._worker: asyncio.Task | None = None
@@ -94,6 +94,12 @@ class MicroBatches:
     def __len__(self) -> int:
         """Questions that wait."""
         return self._length
+
+    @property
+    def computing_s(self) -> float:
+        """How long the present batch has been computing; 0 where there is none."""
+        since_s = self._computing_since_s
+        return 0.0 if since_s is None else time.perf_counter() - since_s
 
     async def ask(
         self, operation: Operation[Question, Reply], question: Question, *, weight: int = 1
@@ -111,7 +117,7 @@ class MicroBatches:
                 status=429,
                 retry_after_s=1,
             )
-        if self._worker is None:
+        if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         future = asyncio.get_running_loop().create_future()
         waiting = _Waiting(question, weight, time.perf_counter(), future)
@@ -136,7 +142,7 @@ class MicroBatches:
 
     async def close(self) -> None:
         """Answer what waits, then let the thread go."""
-        while self._length or self._computing:
+        while self._length or self._computing_since_s is not None:
             await asyncio.sleep(0.01)
         if self._worker is not None:
             self._worker.cancel()
@@ -150,8 +156,7 @@ class MicroBatches:
             operation, taken = self._take()
             if operation is None:
                 continue
-            self._computing = True
-            started_s = time.perf_counter()
+            self._computing_since_s = started_s = time.perf_counter()
             replies, failure = await loop.run_in_executor(
                 self._thread, _computed, operation, [waiting.question for waiting in taken]
             )
@@ -166,7 +171,7 @@ class MicroBatches:
             )
             for waiting, reply in zip(taken, replies, strict=True):
                 _answer(waiting.future, reply)
-            self._computing = False
+            self._computing_since_s = None
 
     def _take(self) -> tuple[Operation | None, list[_Waiting]]:
         """The operation whose question has waited longest, and what is taken of its queue."""
@@ -194,8 +199,19 @@ def _computed(operation: Operation, questions: list) -> tuple[Sequence, bool]:
         replies = operation.run(questions)
     except Exception as error:  # noqa: BLE001  (it is raised again to those who asked)
         replies = [error] * len(questions)
+    if len(replies) != len(questions):
+        wrong = RuntimeError(f"{operation.name} gave {len(replies)} of {len(questions)} replies.")
+        replies = [wrong] * len(questions)
+    replies = [_raisable(reply) for reply in replies]
     failures = [reply for reply in replies if isinstance(reply, BaseException)]
-    return replies, any(not isinstance(one, (ApiError, InputError)) for one in failures)
+    return replies, any(not isinstance(one, (ApiError, RequestRefused)) for one in failures)
+
+
+def _raisable(reply: object) -> object:
+    """The reply; an end of iteration as an error that a future can carry."""
+    if isinstance(reply, StopIteration):
+        return RuntimeError("The computation ended an iteration that nobody was running.")
+    return reply
 
 
 def _answer(future: asyncio.Future, reply: object) -> None:

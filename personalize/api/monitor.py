@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -96,18 +97,31 @@ class _JsonLines(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": record.getMessage().partition("\n")[0],
         } | getattr(record, "facts", {})
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        if record.exc_info and record.exc_info[1]:
+            line["trace"] = _trace(record.exc_info[1])
+        return json.dumps(line, default=str)
+
+
+def _trace(error: BaseException) -> str:
+    """Where an error and those it came from were raised; not what they say.
+
+    Their messages may quote a text or an id that somebody sent.
+    """
+    lines: list[str] = []
+    inner: BaseException | None = error
+    while inner is not None:
+        lines = [f"{type(inner).__qualname__}\n", *traceback.format_tb(inner.__traceback__), *lines]
+        inner = inner.__cause__ or inner.__context__
+    return "".join(lines)
 
 
 def log_to_stderr() -> None:
     """Write the server's and uvicorn's logs as JSON lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    for name in ("personalize.api", "uvicorn", "uvicorn.error"):
+    for name in ("personalize.api", "uvicorn", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

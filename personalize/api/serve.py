@@ -1,11 +1,13 @@
 """The command `personalize serve`: its options, help and mistakes before anything is loaded."""
 
-import socket
+import signal
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 
 from data_prep.errors import InputError
 from personalize.api.configuration import Serving
+from personalize.api.listening import bound_socket
 
 _NEEDED = ("fastapi", "prometheus_client", "uvicorn")
 
@@ -20,15 +22,18 @@ def run(*, arguments: Sequence[str]) -> None:
         InputError: If the configuration does not fit, what it names is damaged, or the address
             is taken.
     """
+    hangups: list[int] = []  # while it starts; one would end the process, or be lost
+    signal.signal(signal.SIGHUP, lambda number, frame: hangups.append(number))
     options = read_configuration(arguments)
     _check_extra()
     from personalize.api.keys import ApiKeys
 
     keys = ApiKeys([]) if options.keys is None else ApiKeys.from_file(options.keys)
-    listening = _listening(options)
+    listening = bound_socket(options.host, options.port)
     from personalize.api.server import serve
 
-    serve(options, lambda: read_configuration(arguments), keys=keys, listening=listening)
+    reread = partial(read_configuration, arguments)
+    serve(options, reread, keys=keys, listening=listening, hangups=hangups)
 
 
 def read_configuration(arguments: Sequence[str]) -> Serving:
@@ -67,20 +72,3 @@ def _check_extra() -> None:
                 f"Serving needs {name}; install the extra [serve]: pip install "
                 "'personalize[serve]'."
             )
-
-
-def _listening(options: Serving) -> socket.socket:
-    """A socket that is bound before anything is loaded, so a taken port is known at once."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # named as TCP, because only then does asyncio send answers without waiting to fill a packet
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((options.host, options.port))
-    except OSError as error:
-        listening.close()
-        raise InputError(
-            f"Cannot listen on {options.host}:{options.port}: {error.strerror}; choose another "
-            "--port."
-        ) from error
-    return listening

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from data_prep.errors import InputError
-from personalize.api.errors import ApiError
+from personalize.api.errors import ApiError, later
 from personalize.api.keys import ApiKeys
 from personalize.api.limits import Limits
 from personalize.api.messages import (
@@ -20,7 +20,7 @@ from personalize.api.messages import (
     ScenesFound,
 )
 from personalize.api.micro_batches import BatchFacts, MicroBatches, Operation
-from personalize.api.monitor import Monitor, log
+from personalize.api.monitor import LOGGER, Monitor, log
 from personalize.api.ports import Answers, ItemsHalf, RequestRefused, ScenesHalf
 from personalize.api.served import Current, Generation, Missing
 
@@ -28,6 +28,7 @@ Question = TypeVar("Question")
 Reply = TypeVar("Reply")
 _READY_WITHIN_S = 10.0
 _PLANS_AT_ONCE = 8
+_DISK_AGAIN_S = 60
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Service:
         keys: Who may ask.
         limits: How much.
         begin: Called once in the thread that computes, before its first batch.
+        local_only: Answer to no other name than this machine's own, and to no other site's page.
     """
 
     def __init__(
@@ -103,8 +105,10 @@ class Service:
         keys: ApiKeys,
         limits: Limits,
         begin: Callable[[], None] = lambda: None,
+        local_only: bool = False,
     ) -> None:
         self.current = current
+        self.local_only = local_only
         self.keys = keys
         self.limits = limits
         self.monitor = Monitor()
@@ -135,6 +139,14 @@ class Service:
         except RequestRefused as refusal:
             code = "not_found" if refusal.status == 404 else "invalid_value"
             raise ApiError(refusal.status, str(refusal), code, refusal.param) from refusal
+        except InputError as error:  # such as a vector database that is down
+            LOGGER.error("does not answer", exc_info=error, extra={"facts": {}})
+            raise later(
+                "What is served does not answer; the log of the server says where.",
+                "not_answering",
+                status=503,
+                retry_after_s=5,
+            ) from error
 
     async def call(self, run: Callable[[Operations], Reply]) -> Reply:
         """What a half replies to a call that shares no work with others."""
@@ -154,7 +166,7 @@ class Service:
         try:
             loaded = await asyncio.to_thread(self.current.load)
             await self.batches.ask(self._swap, loaded)
-        except InputError as error:
+        except (InputError, OSError) as error:
             self.monitor.reload("refused")
             log("reload refused", reason=str(error))
             raise ApiError(409, str(error), "not_loaded") from error
@@ -165,19 +177,22 @@ class Service:
     async def check_ready(self) -> None:
         """Return if requests can be answered.
 
-        After a batch that failed by our own fault, everything is asked one question anew.
+        After a batch that failed by our own fault, everything is asked one question anew. A
+        batch that computes for longer than any request may take is taken to hang.
 
         Raises:
             ApiError: If the server is closing, or what it serves does not answer.
         """
         if self.closing:
             raise ApiError(503, "The server is closing.", "closing")
+        if self.batches.computing_s > self.limits.request_s:
+            raise ApiError(503, "A computation does not end.", "not_ready")
         if not self._failing:
             return
         try:
             async with asyncio.timeout(_READY_WITHIN_S):
                 await self.call(lambda operations: operations.generation.self_query())
-        except (ApiError, InputError, RuntimeError, TimeoutError) as error:
+        except Exception as error:  # whatever it is, nothing answers
             raise ApiError(503, "What is served does not answer.", "not_ready") from error
 
     def _watch(self, facts: BatchFacts) -> None:
@@ -185,23 +200,38 @@ class Service:
         self.monitor.batch(facts)
 
     def _add_all(self, questions: Sequence[ItemsToAdd]) -> list[list[AddedItem]]:
-        items = self.operations.items
         return [
             [
                 AddedItem(id=item.id, status="refused", semantic_id=None, reason=str(reply))
                 if isinstance(reply, RequestRefused)
                 else reply
-                for item, reply in zip(question.items, items.add(question.items), strict=True)
+                for item, reply in zip(question.items, self._kept(question), strict=True)
             ]
             for question in questions
         ]
+
+    def _kept(self, asked: ItemsToAdd) -> Answers[AddedItem]:
+        try:
+            return self.operations.items.add(asked.items)
+        except OSError as error:
+            LOGGER.error("items not kept", exc_info=error, extra={"facts": {}})
+            raise later(
+                f"The items could not be written: {error.strerror}; none was added.",
+                "not_kept",
+                status=503,
+                retry_after_s=_DISK_AGAIN_S,
+            ) from error
+        except RequestRefused:
+            raise
+        except InputError as error:
+            raise ApiError(409, str(error), "not_kept") from error
 
     def _swap_in(self, questions: Sequence[Generation]) -> list:
         for loaded in questions:
             try:
                 self.current.swap(loaded)
             except InputError as error:
-                return [error]
+                return [RequestRefused(str(error), status=409)]
             self.operations = Operations(loaded, self.limits)
             self.monitor.generation.set(loaded.number)
         return [None] * len(questions)

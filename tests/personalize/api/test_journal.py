@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -81,6 +82,43 @@ def test_a_file_that_was_cut_or_removed_while_in_use_is_named(tmp_path):
     journal.path.unlink()
     with pytest.raises(ArtifactMismatch, match="is gone"):
         journal.news()
+
+
+def test_nothing_is_appended_to_a_file_that_was_cut_or_removed(tmp_path):
+    journal = Journal(tmp_path / "items.jsonl")
+    journal.append([FIRST])
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:10])
+    with pytest.raises(ArtifactMismatch, match="cut short while it was in use"):
+        journal.append([SECOND])
+    assert journal.path.read_bytes() == whole[:10]
+    journal.path.unlink()
+    with pytest.raises(ArtifactMismatch, match="is gone"):
+        journal.append([SECOND])
+    assert not journal.path.exists()
+    assert journal.entries == [FIRST]
+
+
+def test_nobody_reads_while_somebody_appends(tmp_path, monkeypatch):
+    path = tmp_path / "items.jsonl"
+    journal = Journal(path)
+    journal.append([FIRST])
+    read: list[list] = []
+
+    def full(descriptor: int) -> None:
+        reader = threading.Thread(target=lambda: read.append(Journal(path).entries))
+        reader.start()
+        time.sleep(0.1)
+        assert not read
+        readers.append(reader)
+        raise OSError(28, "No space left on device")
+
+    readers: list[threading.Thread] = []
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        journal.append([SECOND])
+    readers[0].join(10)
+    assert read == [[FIRST]]
 
 
 def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path, monkeypatch):

@@ -88,6 +88,8 @@ def test_one_keys_rate_is_not_anothers():
         ("just words", "is no list of keys"),
         ("- {name: a, sha256: '" + "0" * 64 + "', key: secret}", "Extra inputs"),
         ("a: [", "cannot be read"),
+        ("- {name: a, since: 2026-99-99}", "cannot be read"),
+        ("[" * 5000, "cannot be read"),
         ("!!python/object/apply:os.system ['true']", "cannot be read"),
     ],
 )

@@ -181,6 +181,73 @@ def test_an_operation_that_fails_fails_all_and_the_next_one_is_answered():
     asyncio.run(ask_all())
 
 
+@pytest.mark.parametrize("wrong", [[], [1, 2, 3]])
+def test_a_wrong_number_of_replies_fails_those_who_asked_and_the_queue_goes_on(wrong):
+    replies = [wrong, [4, 5]]
+    facts: list[BatchFacts] = []
+
+    async def ask_all() -> list:
+        queue = batches(watch=facts.append)
+        operation = Operation("odd", lambda numbers: replies.pop(0), most=2)
+        found = await asyncio.gather(
+            *(queue.ask(operation, n) for n in range(4)), return_exceptions=True
+        )
+        await queue.close()
+        return found
+
+    found = asyncio.run(ask_all())
+    assert [str(one) for one in found[:2]] == [f"odd gave {len(wrong)} of 2 replies."] * 2
+    assert found[2:] == [4, 5]
+    assert [one.failed for one in facts] == [True, False]
+
+
+def test_an_end_of_iteration_fails_its_sender_and_the_queue_goes_on():
+    async def ask_all() -> list:
+        queue = batches()
+        operation = Operation("next", lambda numbers: [next(iter(numbers[1:]))], most=1)
+        found = await asyncio.gather(
+            *(queue.ask(operation, n) for n in range(2)), return_exceptions=True
+        )
+        await queue.close()
+        return found
+
+    assert [type(one) for one in asyncio.run(ask_all())] == [RuntimeError] * 2
+
+
+def test_a_worker_that_died_is_replaced():
+    def watch(facts: BatchFacts) -> None:
+        if facts.questions == 1:
+            raise KeyError("who watches the watch")
+
+    async def ask_all() -> list[int]:
+        queue = batches(watch=watch, patience_s=0.2)
+        operation = Operation("same", lambda numbers: numbers, most=2)
+        with pytest.raises(ApiError):
+            await queue.ask(operation, 1)
+        found = await asyncio.gather(*(queue.ask(operation, n) for n in range(2)))
+        assert queue.computing_s == 0
+        await queue.close()
+        return found
+
+    assert asyncio.run(ask_all()) == [0, 1]
+
+
+def test_how_long_a_batch_computes_is_known_while_it_does():
+    recorder = Recorder(pause_s=0.1)
+
+    async def ask() -> None:
+        queue = batches()
+        assert queue.computing_s == 0
+        asked = asyncio.create_task(queue.ask(Operation("double", recorder.run), 1))
+        await asyncio.sleep(0.05)
+        assert 0.02 < queue.computing_s < 0.1
+        await asked
+        assert queue.computing_s == 0
+        await queue.close()
+
+    asyncio.run(ask())
+
+
 def test_an_api_error_is_no_failure_of_ours():
     facts: list[BatchFacts] = []
 

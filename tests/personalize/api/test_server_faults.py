@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 import httpx2 as httpx
@@ -40,6 +40,14 @@ def running(tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
     with served(Serving(root=root, items=Small(), scenes=Still(), limits=LIMITS)) as server:
         yield server
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come about")
 
 
 def error_of(answer: httpx.Response) -> dict:
@@ -294,6 +302,7 @@ def test_logs_hold_no_word_of_a_request(running, caplog):
             json={"preferences": [{"text": "a most private wish"}], "history": ["item-secret"]},
         )
         httpx.get(f"{running.address}/v1/items/private-item")
+        wait_until(lambda: len(caplog.records) >= 2)  # a line is written after the answer
     lines = [json.dumps(record.__dict__.get("facts", {})) for record in caplog.records]
     assert any('"route": "/v1/retrieve"' in line and '"status": 404' in line for line in lines)
     assert any('"route": "/v1/items/{item}"' in line for line in lines)

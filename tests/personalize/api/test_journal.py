@@ -169,3 +169,14 @@ def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(tmp_path, wait_s
         found = [int(entry["id"]) for entry in Journal(Path(path)).entries]
         assert found == list(range(len(found)))
         assert len(found) > acknowledged
+
+
+def test_nothing_is_left_of_a_long_line_that_was_cut(tmp_path):
+    path = tmp_path / "items.jsonl"
+    journal = Journal(path)
+    journal.append([FIRST])
+    with path.open("ab") as stream:
+        stream.write(b"x" * 10_000)
+    journal.append([SECOND])
+    assert path.read_bytes().endswith(b"}]\n")
+    assert Journal(path).entries == [FIRST, SECOND]

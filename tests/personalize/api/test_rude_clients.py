@@ -243,3 +243,10 @@ def test_a_server_without_keys_answers_as_this_machine_alone(tmp_path):
         running.service.local_only = False
         named = httpx.get(f"{running.address}/v1/users", headers={"Host": "evil.example"})
         assert named.status_code == 200
+
+
+def test_a_body_that_is_a_little_too_large_in_pieces_is_refused(running):
+    head = post(b"/v1/retrieve", b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    for size, status in ((LIMITS.body_bytes, 400), (LIMITS.body_bytes + 1, 413)):
+        pieces = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b" " * size)
+        assert sent(running, head + pieces)[0] == status

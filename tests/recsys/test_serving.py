@@ -379,6 +379,31 @@ def test_data_of_the_training_outside_the_root_is_refused(own_world: ServedWorld
         own_world.items().open(ServedFiles(inner))
 
 
+def test_data_of_the_training_that_moved_is_named_and_can_be_named(own_world: ServedWorld):
+    asked = [ItemQuery(user="u3", k=3)]
+    before = own_world.opened().retrieve(asked)
+    moved = {name: Path(f"moved_{name}") for name in ("tables", "vectors", "semantic_ids")}
+    for name, path in moved.items():
+        (own_world.root / name).rename(own_world.root / path)
+    with pytest.raises(NotServedError, match=r"trained on the tables .*name them as tables under"):
+        own_world.opened()
+    with pytest.raises(NotServedError, match=r"the vectors .*name them as vectors under items"):
+        own_world.opened(tables=moved["tables"], vectors=None)
+    with pytest.raises(NotServedError, match=r"the semantic_ids .*as semantic_ids under items"):
+        own_world.opened(**moved | {"semantic_ids": None})
+    assert own_world.opened(**moved).retrieve(asked) == before
+    manifest = own_world.root / "causal" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f"{own_world.root}/", ""))
+    with pytest.raises(
+        NotServedError, match=r"trained on the tables tables, which .* as seen from /"
+    ):
+        own_world.opened()
+    with pytest.raises(NotServedError, match="gone is not there"):
+        own_world.opened(**moved | {"tables": Path("gone")})
+    with pytest.raises(InputError, match="lies outside"):
+        own_world.opened(**moved | {"tables": Path("../elsewhere")})
+
+
 def test_artifacts_that_do_not_fit_are_refused(own_world: ServedWorld, monkeypatch):
     root = own_world.root
     wrong = root / "mender_emb_vectors"

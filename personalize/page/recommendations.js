@@ -83,14 +83,19 @@ export function mountRecommendations(panel, info) {
   function tell(plain, found) {
     const ids = found.items.map((one) => one.item.id);
     const { entered, moved } = changes(plain.items.map((one) => one.item.id), ids);
-    verdict.textContent = found.items.length === 0
-      ? "Nothing passes these filters."
-      : found.preferences.length === 0
-        ? "Nothing is said about what is wanted: both lists are the same."
-        : `With ${counted(found.preferences.length, "preference")}, ${entered} of ${counted(ids.length, "item")} ` +
-          `${entered === 1 ? "is" : "are"} new and ${moved} ${moved === 1 ? "is" : "are"} in another place.`;
+    verdict.textContent = verdictInWords(found, { entered, moved });
     announce(before === null ? verdict.textContent : changesInWords(before, ids));
     before = ids;
+  }
+
+  function verdictInWords({ items, preferences, model }, { entered, moved }) {
+    if (items.length === 0) return "Nothing passes these filters.";
+    if (preferences.length === 0) return "Nothing is said about what is wanted: both lists are the same.";
+    if (info.items.reads_preferences === false && items.every((one) => one.score_change === 0)) {
+      return `Preferences change nothing here: the recommender ${model} was trained without any.`;
+    }
+    return `With ${counted(preferences.length, "preference")}, ${entered} of ${counted(items.length, "item")} ` +
+      `${entered === 1 ? "is" : "are"} new and ${moved} ${moved === 1 ? "is" : "are"} in another place.`;
   }
 
   panel.replaceChildren(

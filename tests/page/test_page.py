@@ -223,6 +223,25 @@ def test_more_preferences_than_a_question_holds_are_not_left_out_without_a_word(
     trouble.wait_for(state="detached")
 
 
+def test_a_recommender_that_reads_no_preferences_says_why_nothing_moves(recommended: Any) -> None:
+    def without_change(route: Any) -> None:
+        answer = route.fetch().json()
+        if "items" in answer and route.request.url.endswith("/info"):
+            answer["items"]["reads_preferences"] = False
+        elif "items" in answer:
+            for one in answer["items"]:
+                one |= {"score_change": 0.0, "reasons": []}
+        route.fulfill(json=answer)
+
+    assert "in another place" in recommended.locator(".verdict").inner_text()
+    recommended.route("**/v1/info", without_change)
+    recommended.route("**/v1/retrieve", without_change)
+    recommended.reload()
+    recommended.wait_for_function(
+        "() => document.querySelector('.verdict')?.innerText.includes('trained without any')"
+    )
+
+
 def test_somebody_made_of_two_items_gets_a_list(recommended: Any) -> None:
     before = titles(recommended)
     recommended.get_by_label("Made of a few items").check()

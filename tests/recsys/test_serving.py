@@ -1,6 +1,7 @@
 """The half that recommends: its answers are what the model says, whoever is asked beside."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -333,12 +334,23 @@ def test_it_can_answer_itself_and_says_what_it_serves(world: ServedWorld, model:
     assert set(facts["artifacts"]) >= {"checkpoint", "item_vectors", "tables", "semantic_ids"}
 
 
+def test_a_model_that_was_trained_without_preferences_says_so(own_world: ServedWorld):
+    assert own_world.opened().facts()["reads_preferences"] is True
+    assert own_world.opened("tiger").facts()["reads_preferences"] is False
+    path = own_world.root / "causal" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["configuration"]["data"]["preferences"]
+    path.write_text(json.dumps(manifest))
+    assert own_world.opened().facts()["reads_preferences"] is False
+
+
 def test_users_and_items_are_listed(world: ServedWorld):
     half = world.opened()
     assert half.users("U1", start=1, count=1).model_dump() == {"total": 3, "users": ["u10"]}
     page = half.items("thing 2", start=1, count=3)
     assert (page.total, [item.id for item in page.items]) == (6, ["i012", "i020", "i021"])
     assert half.items("", start=0, count=1).total == 24
+    assert [item.id for item in half.items("I007 thing", start=0, count=9).items] == ["i007"]
     assert half.item("i007").title == "Thing 7"
     assert not half.item("i007").added
     for wrong in (half.item, half.user):

@@ -145,14 +145,13 @@ class ServedScenes:
 
     @cached_property
     def _said(self) -> list[str]:
+        """What a search by words looks at: names as they are, and with spaces for underscores."""
         facts = self.samples.select("location", "source", "split").iter_rows()
-        return [
-            " ".join([self.ids[row], *about, text.scenario_type, text.label, text.description])
-            .replace("_", " ")
-            .casefold()
-            + f" {text.scenario_type}"
-            for row, (about, text) in enumerate(zip(facts, self.texts, strict=True))
+        said = [
+            " ".join((key, *about, text.scenario_type, text.label, text.description)).casefold()
+            for key, about, text in zip(self.ids, facts, self.texts, strict=True)
         ]
+        return [f"{words} {words.replace('_', ' ')}" for words in said]
 
     @cached_property
     def _types(self) -> np.ndarray:

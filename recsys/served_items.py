@@ -156,7 +156,7 @@ class ServedItems:
         return found
 
     def page(self, query: str, *, start: int, count: int) -> ItemsPage:
-        """Items whose title, brand or category has these words; all where there are none."""
+        """Items whose id, title, brand or category has these words; all where there are none."""
         found = pl.Series(np.ones(len(self), np.bool_))
         for word in query.casefold().split():
             found &= self._words.str.contains(word, literal=True)
@@ -215,7 +215,7 @@ class ServedItems:
     @cached_property
     def _words(self) -> pl.Series:
         """What a search by words looks at."""
-        parts = ((e.title or "", e.brand or "", *e.categories) for e in self.facts)
+        parts = ((e.key, e.title or "", e.brand or "", *e.categories) for e in self.facts)
         return pl.Series([" ".join(part).casefold() for part in parts], dtype=pl.String)
 
     @cached_property

@@ -138,7 +138,7 @@ class ServedRecommender(ItemsHalf):
                 self._take([Entry.from_record(record) for record in news])
 
     def items(self, query: str, *, start: int, count: int) -> ItemsPage:
-        """Items whose title, brand or category has these words; all where there are none."""
+        """Items whose id, title, brand or category has these words; all where there are none."""
         return self._served.items.page(query, start=start, count=count)
 
     def item(self, item: str) -> Item:
@@ -167,6 +167,8 @@ class ServedRecommender(ItemsHalf):
             "model": self._model,
             "recommender": type(self._served.recommender).__name__,
             "modes": list(self._answering),
+            "reads_preferences": self._served.recommender.uses_preferences
+            and "preferences" in self._trained.loaded.paths,
             "attributes": [
                 {"name": name, "text": self._asking.aspects.sentence(name, "like")}
                 for name in self._asking.aspects.names

@@ -8,7 +8,7 @@ from typing import Any
 from data_prep.artifact import Artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.schema import INTERACTIONS, ITEMS
-from personalize.api.files import ServedFiles
+from personalize.api.files import NotServedError, ServedFiles
 from personalize.api.journal import Journal
 from personalize.api.ports import ItemsSource
 from personalize.api.retriever import RetrieverSource
@@ -26,9 +26,7 @@ from recsys.load import (
     worded_catalogue,
 )
 from recsys.semantic_id.assign import stored_quantizer
-from recsys.served_additions import (
-    Trained,
-)
+from recsys.served_additions import Trained
 from recsys.served_items import ServedItems
 from recsys.served_people import ServedPeople
 from recsys.served_questions import Asking
@@ -47,7 +45,10 @@ class Items(ItemsSource):
         retriever: What searches them.
         preferences: Artifact `preferences` extracted from the same tables, for what is known of
             users; None where nothing is.
-        vectors: Artifact `vectors`, where the recommender was trained without.
+        tables: Artifact `reviews` it was trained on, where it is not where it was then.
+        vectors: The same for its artifact `vectors`; one of one's own, where it was trained
+            without.
+        semantic_ids: The same for its artifact `semantic_ids`.
         added: File in which added items are kept; None where none can be added.
         encoder: Sentence model the vectors were made with: `embedded`, a folder or a name.
         aspects: File of the aspects; None takes the built-in ones.
@@ -62,7 +63,9 @@ class Items(ItemsSource):
     item_vectors: Path
     retriever: RetrieverSource
     preferences: Path | None = None
+    tables: Path | None = None
     vectors: Path | None = None
+    semantic_ids: Path | None = None
     added: Path | None = None
     encoder: str = EMBEDDED
     aspects: Path | None = None
@@ -88,7 +91,7 @@ class Items(ItemsSource):
         """
         folder = find_checkpoint(files.there(self.checkpoint))
         checkpoint = files.artifact(folder, kind=CHECKPOINT)
-        opened = _trained_on(folder, files)
+        opened = self._trained_on(folder, files)
         paths = {name: artifact.folder for name, artifact in opened.items()}
         loaded = load_recommender(folder, **paths, changes=self.changes)
         texts = self._texts(files, opened)
@@ -133,6 +136,17 @@ class Items(ItemsSource):
             },
         )
 
+    def _trained_on(self, folder: Path, files: ServedFiles) -> dict[str, Artifact]:
+        """The artifacts a checkpoint was trained on, compared with their manifests."""
+        kinds = {"tables": "reviews", "vectors": "vectors", "semantic_ids": "semantic_ids"}
+        named = {"tables": self.tables, "vectors": self.vectors, "semantic_ids": self.semantic_ids}
+        paths = checkpoint_data_paths(folder)
+        return {
+            name: _where_it_lies(files, named[name], paths[name], kind=kind, of=folder)
+            for name, kind in kinds.items()
+            if name in paths
+        }
+
     def _texts(self, files: ServedFiles, opened: Mapping[str, Artifact]) -> Artifact | None:
         """The artifact `vectors`: that of the training, else the one that is named here."""
         if "vectors" in opened or self.vectors is None:
@@ -171,15 +185,21 @@ class Items(ItemsSource):
         return found
 
 
-def _trained_on(folder: Path, files: ServedFiles) -> dict[str, Artifact]:
-    """The artifacts a checkpoint was trained on, compared with their manifests."""
-    kinds = {"tables": "reviews", "vectors": "vectors", "semantic_ids": "semantic_ids"}
-    paths = checkpoint_data_paths(folder)
-    return {
-        name: files.artifact(Path.cwd() / paths[name], kind=kind)
-        for name, kind in kinds.items()
-        if name in paths
-    }
+def _where_it_lies(
+    files: ServedFiles, named: Path | None, then: Path, *, kind: str, of: Path
+) -> Artifact:
+    """An artifact that a checkpoint was trained on: as it is named now, or where it was then."""
+    if named is not None:
+        return files.artifact(named, kind=kind)
+    place = Path.cwd() / then
+    if not place.exists():
+        seen = "" if then.is_absolute() else f" as seen from {Path.cwd()}"
+        option = "tables" if kind == "reviews" else kind
+        raise NotServedError(
+            f"{of} was trained on the {option} {then}, which are not there{seen}; start from the "
+            f"folder it was trained in, or name them as {option} under items."
+        )
+    return files.artifact(place, kind=kind)
 
 
 def _preference_count(folder: Path) -> int:

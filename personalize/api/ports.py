@@ -98,7 +98,7 @@ class ItemsHalf(Half):
 
     @abstractmethod
     def items(self, query: str, *, start: int, count: int) -> ItemsPage:
-        """Items whose title, brand or category has these words; all where there are none."""
+        """Items whose id, title, brand or category has these words; all where there are none."""
 
     @abstractmethod
     def item(self, item: str) -> Item:

@@ -11,7 +11,7 @@ import { rankings } from "./rankings.js";
 import { post } from "./server.js";
 import { settingsBar } from "./settings.js";
 import { wishList } from "./wish_list.js";
-import { asked } from "./wishes.js";
+import { MOST_WISHES, asked } from "./wishes.js";
 import { counted } from "./words.js";
 
 /** Fills the panel and asks for the first user's recommendations. */
@@ -19,6 +19,7 @@ export function mountRecommendations(panel, info) {
   const trouble = notice();
   const lists = rankings();
   const verdict = element("p", { class: "verdict" });
+  const crowd = notice();
   const results = element("div", { class: "results", "aria-busy": "false" }, lists.place);
   const latest = new Latest({
     onbusy: (busy) => results.setAttribute("aria-busy", String(busy)),
@@ -56,15 +57,17 @@ export function mountRecommendations(panel, info) {
   async function answer(who, signal) {
     const { mode, k, filters } = settings.state;
     const question = { collection: "items", ...who, mode, k, filters };
-    const wishes = asked(list.wishes, sliders.values);
+    const { taken, leftOut } = asked(list.wishes, sliders.values);
     const [plain, found] = await Promise.all([
       withoutWishes(question, signal),
-      post(["retrieve"], { ...question, preferences: wishes }, { signal }),
+      post(["retrieve"], { ...question, preferences: taken }, { signal }),
     ]);
     if (signal.aborted) return;
     trouble.clear();
     results.hidden = false;
     lists.show(plain, found);
+    if (leftOut > 0) crowd.say(crowdInWords(leftOut));
+    else crowd.clear();
     tell(plain, found);
   }
 
@@ -80,14 +83,19 @@ export function mountRecommendations(panel, info) {
   function tell(plain, found) {
     const ids = found.items.map((one) => one.item.id);
     const { entered, moved } = changes(plain.items.map((one) => one.item.id), ids);
-    verdict.textContent = found.items.length === 0
-      ? "Nothing passes these filters."
-      : found.preferences.length === 0
-        ? "Nothing is said about what is wanted: both lists are the same."
-        : `With ${counted(found.preferences.length, "preference")}, ${entered} of ${counted(ids.length, "item")} ` +
-          `${entered === 1 ? "is" : "are"} new and ${moved} ${moved === 1 ? "is" : "are"} in another place.`;
+    verdict.textContent = verdictInWords(found, { entered, moved });
     announce(before === null ? verdict.textContent : changesInWords(before, ids));
     before = ids;
+  }
+
+  function verdictInWords({ items, preferences, model }, { entered, moved }) {
+    if (items.length === 0) return "Nothing passes these filters.";
+    if (preferences.length === 0) return "Nothing is said about what is wanted: both lists are the same.";
+    if (info.items.reads_preferences === false && items.every((one) => one.score_change === 0)) {
+      return `Preferences change nothing here: the recommender ${model} was trained without any.`;
+    }
+    return `With ${counted(preferences.length, "preference")}, ${entered} of ${counted(items.length, "item")} ` +
+      `${entered === 1 ? "is" : "are"} new and ${moved} ${moved === 1 ? "is" : "are"} in another place.`;
   }
 
   panel.replaceChildren(
@@ -99,13 +107,18 @@ export function mountRecommendations(panel, info) {
         element("section", {}, element("h3", {}, "By attribute"),
           element("p", { class: "soft" }, "Right is wanted, left is avoided, the middle says nothing."),
           sliders.place)),
-      element("div", { class: "show" }, settings.place, trouble.place, verdict, results)));
+      element("div", { class: "show" }, settings.place, trouble.place, crowd.place, verdict, results)));
   person.begin();
 }
 
 /** An attribute as a name and a sentence; a server may name it without one. */
 function withText(attribute) {
   return typeof attribute === "string" ? { name: attribute, text: null } : attribute;
+}
+
+function crowdInWords(leftOut) {
+  return `One question holds ${MOST_WISHES} preferences, so the last ${leftOut === 1 ? "one is" : `${leftOut} are`} left out. ` +
+    "Those that are deleted, or matter not at all, do not count.";
 }
 
 /** A quote from a text that was typed: its number is not that of any review of the data. */

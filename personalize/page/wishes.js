@@ -49,7 +49,7 @@ export function restore(one) {
  *
  * @param {Object[]} wishes Preferences in words; what is deleted, empty or of no weight is left out.
  * @param {Object<string, number>} attributes Values from -1 to 1 by name; 0 says nothing.
- * @returns {Object[]} At most `MOST_WISHES`.
+ * @returns {{taken: Object[], leftOut: number}} At most `MOST_WISHES`, and how many there are beside.
  */
 export function asked(wishes, attributes) {
   const words = wishes
@@ -62,5 +62,6 @@ export function asked(wishes, attributes) {
       polarity: value > 0 ? "like" : "avoid",
       strength: Math.abs(value),
     }));
-  return [...words, ...named].slice(0, MOST_WISHES);
+  const all = [...words, ...named];
+  return { taken: all.slice(0, MOST_WISHES), leftOut: Math.max(0, all.length - MOST_WISHES) };
 }

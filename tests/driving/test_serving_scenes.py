@@ -445,6 +445,16 @@ def test_ids_are_tokens_where_they_are_unique_and_both_ways_lead_to_a_scene(root
     assert clashing.ids[1] == "test 1 same:0:12"
 
 
+def test_a_scene_is_found_by_its_id_though_it_holds_underscores(root):
+    styles = read_artifact(root / "styles", kind="styles")
+    plain = ServedScenes.of(read_artifact(root / "scenes", kind="scenes"), styles, ("test",))
+    named = plain.samples.with_columns(scene_key=pl.lit("USA_Lanker-2_21_T-") + pl.col("scene_key"))
+    served = ServedScenes(named, plain.texts)
+    assert served.having("USA_Lanker-2_21_T-s3:1:12") == [plain.row("s3:1:12")]
+    assert served.having("usa lanker-2 lane following s3:1:12") == [plain.row("s3:1:12")]
+    assert len(served.having("lane_following")) == len(plain)
+
+
 def test_scenes_without_texts_are_found_by_the_rest(root):
     silent = options(vectors="silent").open(ServedFiles(root))
     silent.self_query()

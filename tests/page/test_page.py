@@ -203,6 +203,45 @@ def test_a_preference_of_no_weight_is_as_good_as_none(recommended: Any) -> None:
     assert titles(recommended) == titles(recommended, WITHOUT)
 
 
+def test_more_preferences_than_a_question_holds_are_not_left_out_without_a_word(
+    recommended: Any,
+) -> None:
+    trouble = recommended.locator(".notice", has_text="One question holds 32 preferences")
+    field = recommended.get_by_label("Add a preference in your own words")
+    for number in range(31):  # three were read in the reviews
+        assert trouble.count() == 0
+        field.fill(f"something {number}")
+        field.press("Enter")
+    recommended.wait_for_function(
+        "() => document.body.innerText.includes('so the last 2 are left out')"
+    )
+    recommended.locator(".wish").first.get_by_role("button", name="Delete").click()
+    recommended.wait_for_function(
+        "() => document.body.innerText.includes('so the last one is left out')"
+    )
+    recommended.locator(".wish input[type=range]").first.fill("0")
+    trouble.wait_for(state="detached")
+
+
+def test_a_recommender_that_reads_no_preferences_says_why_nothing_moves(recommended: Any) -> None:
+    def without_change(route: Any) -> None:
+        answer = route.fetch().json()
+        if "items" in answer and route.request.url.endswith("/info"):
+            answer["items"]["reads_preferences"] = False
+        elif "items" in answer:
+            for one in answer["items"]:
+                one |= {"score_change": 0.0, "reasons": []}
+        route.fulfill(json=answer)
+
+    assert "in another place" in recommended.locator(".verdict").inner_text()
+    recommended.route("**/v1/info", without_change)
+    recommended.route("**/v1/retrieve", without_change)
+    recommended.reload()
+    recommended.wait_for_function(
+        "() => document.querySelector('.verdict')?.innerText.includes('trained without any')"
+    )
+
+
 def test_somebody_made_of_two_items_gets_a_list(recommended: Any) -> None:
     before = titles(recommended)
     recommended.get_by_label("Made of a few items").check()

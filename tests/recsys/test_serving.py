@@ -1,6 +1,7 @@
 """The half that recommends: its answers are what the model says, whoever is asked beside."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -333,12 +334,23 @@ def test_it_can_answer_itself_and_says_what_it_serves(world: ServedWorld, model:
     assert set(facts["artifacts"]) >= {"checkpoint", "item_vectors", "tables", "semantic_ids"}
 
 
+def test_a_model_that_was_trained_without_preferences_says_so(own_world: ServedWorld):
+    assert own_world.opened().facts()["reads_preferences"] is True
+    assert own_world.opened("tiger").facts()["reads_preferences"] is False
+    path = own_world.root / "causal" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["configuration"]["data"]["preferences"]
+    path.write_text(json.dumps(manifest))
+    assert own_world.opened().facts()["reads_preferences"] is False
+
+
 def test_users_and_items_are_listed(world: ServedWorld):
     half = world.opened()
     assert half.users("U1", start=1, count=1).model_dump() == {"total": 3, "users": ["u10"]}
     page = half.items("thing 2", start=1, count=3)
     assert (page.total, [item.id for item in page.items]) == (6, ["i012", "i020", "i021"])
     assert half.items("", start=0, count=1).total == 24
+    assert [item.id for item in half.items("I007 thing", start=0, count=9).items] == ["i007"]
     assert half.item("i007").title == "Thing 7"
     assert not half.item("i007").added
     for wrong in (half.item, half.user):
@@ -377,6 +389,31 @@ def test_data_of_the_training_outside_the_root_is_refused(own_world: ServedWorld
     (own_world.root / "causal").rename(inner / "causal")
     with pytest.raises(InputError, match=r"tables lies outside"):
         own_world.items().open(ServedFiles(inner))
+
+
+def test_data_of_the_training_that_moved_is_named_and_can_be_named(own_world: ServedWorld):
+    asked = [ItemQuery(user="u3", k=3)]
+    before = own_world.opened().retrieve(asked)
+    moved = {name: Path(f"moved_{name}") for name in ("tables", "vectors", "semantic_ids")}
+    for name, path in moved.items():
+        (own_world.root / name).rename(own_world.root / path)
+    with pytest.raises(NotServedError, match=r"trained on the tables .*name them as tables under"):
+        own_world.opened()
+    with pytest.raises(NotServedError, match=r"the vectors .*name them as vectors under items"):
+        own_world.opened(tables=moved["tables"], vectors=None)
+    with pytest.raises(NotServedError, match=r"the semantic_ids .*as semantic_ids under items"):
+        own_world.opened(**moved | {"semantic_ids": None})
+    assert own_world.opened(**moved).retrieve(asked) == before
+    manifest = own_world.root / "causal" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f"{own_world.root}/", ""))
+    with pytest.raises(
+        NotServedError, match=r"trained on the tables tables, which .* as seen from /"
+    ):
+        own_world.opened()
+    with pytest.raises(NotServedError, match="gone is not there"):
+        own_world.opened(**moved | {"tables": Path("gone")})
+    with pytest.raises(InputError, match="lies outside"):
+        own_world.opened(**moved | {"tables": Path("../elsewhere")})
 
 
 def test_artifacts_that_do_not_fit_are_refused(own_world: ServedWorld, monkeypatch):

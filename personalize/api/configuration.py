@@ -47,8 +47,8 @@ class Serving:
         """Open what is configured and ask it one question of each kind.
 
         Raises:
-            InputError: If something is damaged, does not fit or does not answer, or nothing is
-                there at all.
+            InputError: If something is damaged, does not fit or does not answer. A half that is
+                not there at all is left out.
         """
         from personalize.api.served import open_generation
 

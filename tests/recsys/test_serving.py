@@ -402,8 +402,8 @@ def test_data_of_the_training_that_moved_is_named_and_can_be_named(own_world: Se
     with pytest.raises(NotServedError, match=r"the vectors .*name them as vectors under items"):
         own_world.opened(tables=moved["tables"], vectors=None)
     with pytest.raises(NotServedError, match=r"the semantic_ids .*as semantic_ids under items"):
-        own_world.opened(**moved | {"semantic_ids": None})
-    assert own_world.opened(**moved).retrieve(asked) == before
+        own_world.opened("causal", **moved | {"semantic_ids": None})
+    assert own_world.opened("causal", **moved).retrieve(asked) == before
     manifest = own_world.root / "causal" / "manifest.json"
     manifest.write_text(manifest.read_text().replace(f"{own_world.root}/", ""))
     with pytest.raises(
@@ -411,9 +411,9 @@ def test_data_of_the_training_that_moved_is_named_and_can_be_named(own_world: Se
     ):
         own_world.opened()
     with pytest.raises(NotServedError, match="gone is not there"):
-        own_world.opened(**moved | {"tables": Path("gone")})
+        own_world.opened("causal", **moved | {"tables": Path("gone")})
     with pytest.raises(InputError, match="lies outside"):
-        own_world.opened(**moved | {"tables": Path("../elsewhere")})
+        own_world.opened("causal", **moved | {"tables": Path("../elsewhere")})
 
 
 def test_artifacts_that_do_not_fit_are_refused(own_world: ServedWorld, monkeypatch):

@@ -112,7 +112,7 @@ async def load(address: str, requests: Sequence[bytes], clients: int) -> tuple[f
 def request_bytes(path: str, body: dict[str, Any]) -> bytes:
     """A request as it goes over the wire."""
     text = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text
 
 
@@ -226,10 +226,11 @@ def main() -> None:
     words += ["--users", str(options.users)] if options.users else []
     asking = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     rows = [json.loads(line) for line in asking.stdout or ()]
-    if asking.wait() != 0:
-        raise SystemExit("the load did not end well.")
+    failed = asking.wait() != 0
     server.terminate()
     server.wait(timeout=60)
+    if failed:
+        raise SystemExit("the load did not end well; what it said stands above.")
     folder.cleanup()
     library = call_library(options.config, asked, options.count)
     print(f"ready after {ready_s:.1f} s")

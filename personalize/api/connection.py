@@ -7,7 +7,6 @@ import termios
 from collections.abc import Callable
 from typing import Any, final
 
-Inner = Callable[..., Any]
 MOST_HEAD_BYTES = 256 * 1024
 _HEAD_TOO_LARGE = (
     b'{"error":{"message":"The head of the request is too large.",'

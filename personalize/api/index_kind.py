@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from argparse import ArgumentError
 from dataclasses import dataclass
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -319,9 +318,7 @@ def configured_kind(chosen: Any, *, where: str) -> IndexKind:  # noqa: ANN401  (
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--kind", type=IndexKind, required=True)
     try:
-        parsed = parser.parse_object({"kind": chosen}).kind
-        module, _, name = parsed.class_path.rpartition(".")
-        return getattr(import_module(module), name)(**dict(parsed.get("init_args") or {}))
+        return parser.instantiate(parser.parse_object({"kind": chosen})).kind
     except (ArgumentError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split()).removeprefix('Parser key "kind": ')[:300]
         raise InputError(

@@ -160,6 +160,9 @@ class MicroBatches:
             replies, failure = await loop.run_in_executor(
                 self._thread, _computed, operation, [waiting.question for waiting in taken]
             )
+            self._computing_since_s = None
+            for waiting, reply in zip(taken, replies, strict=True):
+                _answer(waiting.future, reply)
             self._watch(
                 BatchFacts(
                     operation=operation.name,
@@ -169,9 +172,6 @@ class MicroBatches:
                     failed=failure,
                 )
             )
-            for waiting, reply in zip(taken, replies, strict=True):
-                _answer(waiting.future, reply)
-            self._computing_since_s = None
 
     def _take(self) -> tuple[Operation | None, list[_Waiting]]:
         """The operation whose question has waited longest, and what is taken of its queue."""

@@ -58,8 +58,9 @@ Answers = list[Answer | RequestRefused]
 class Half(ABC):
     """One half of the house, ready to answer.
 
-    Laws, held by `tests/personalize/api/test_halves.py`: questions of one call do not influence
-    each other; the same question has the same answer; what does not exist is refused by name.
+    Laws, held by the tests of either half (`tests/recsys/test_serving.py`,
+    `tests/driving/test_serving_scenes.py`): questions of one call do not influence each other; the
+    same question has the same answer; what does not exist is refused by name.
     """
 
     @abstractmethod

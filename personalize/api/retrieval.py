@@ -1,5 +1,6 @@
 """The paths that ask the two halves: preferences, retrieval, plans, items, users and scenes."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -24,7 +25,7 @@ from personalize.api.messages import (
     UserPage,
     UserView,
 )
-from personalize.api.service import Service
+from personalize.api.service import Operations, Service
 
 
 def _collection(query: Any) -> str:  # noqa: ANN401  (whatever a client sent)
@@ -60,6 +61,11 @@ def _service(request: Request) -> Service:
     return request.app.state.service
 
 
+async def _called(request: Request, run: Callable[[Operations], BaseModel]) -> Response:
+    """What a half replies to a call, as it travels."""
+    return answer(await _service(request).call(run))
+
+
 @shared_router.post("/retrieve", response_model=ItemsFound | ScenesFound)
 async def retrieve(
     request: Request,
@@ -92,11 +98,11 @@ async def retrieved(service: Service, query: ItemQuery | SceneQuery) -> Response
 async def preferences(request: Request, asked: ReadRequest) -> Response:
     """Read preferences in reviews or in a scene, and the vector they condition on."""
 
-    def read(operations: Any) -> PreferencesAnswer:  # noqa: ANN401  (the service's operations)
+    def read(operations: Operations) -> PreferencesAnswer:
         half = operations.items if asked.scene is None else operations.scenes
         return half.read(asked)
 
-    return answer(await _service(request).call(read))
+    return await _called(request, read)
 
 
 @scenes_router.post("/plan", response_model=PlanAnswer)
@@ -116,17 +122,14 @@ async def add_items(request: Request, asked: ItemsToAdd) -> Response:
 async def items(
     request: Request, query: Words = "", start: Start = 0, count: Count = 20
 ) -> Response:
-    """Look for items by words of their title, brand or category."""
-    found = await _service(request).call(
-        lambda operations: operations.items.items(query, start=start, count=count)
-    )
-    return answer(found)
+    """Look for items by words of their id, title, brand or category."""
+    return await _called(request, lambda asked: asked.items.items(query, start=start, count=count))
 
 
 @items_router.get("/items/{item:path}", response_model=Item)
 async def item(request: Request, item: Name) -> Response:
     """Show one item."""
-    return answer(await _service(request).call(lambda operations: operations.items.item(item)))
+    return await _called(request, lambda asked: asked.items.item(item))
 
 
 @items_router.get("/users", response_model=UserPage)
@@ -134,16 +137,13 @@ async def users(
     request: Request, query: Words = "", start: Start = 0, count: Count = 20
 ) -> Response:
     """Look for users by their id."""
-    found = await _service(request).call(
-        lambda operations: operations.items.users(query, start=start, count=count)
-    )
-    return answer(found)
+    return await _called(request, lambda asked: asked.items.users(query, start=start, count=count))
 
 
 @items_router.get("/users/{user:path}", response_model=UserView)
 async def user(request: Request, user: Name) -> Response:
     """Show a user's history, reviews and what was read in them."""
-    return answer(await _service(request).call(lambda operations: operations.items.user(user)))
+    return await _called(request, lambda asked: asked.items.user(user))
 
 
 @scenes_router.get("/scenes", response_model=ScenesPage)
@@ -151,13 +151,12 @@ async def scenes(
     request: Request, query: Words = "", start: Start = 0, count: Count = 20
 ) -> Response:
     """Look for scenes by words of their description."""
-    found = await _service(request).call(
-        lambda operations: operations.scenes.scenes(query, start=start, count=count)
+    return await _called(
+        request, lambda asked: asked.scenes.scenes(query, start=start, count=count)
     )
-    return answer(found)
 
 
 @scenes_router.get("/scenes/{scene:path}", response_model=SceneView)
 async def scene(request: Request, scene: Name) -> Response:
     """Show a scene from above."""
-    return answer(await _service(request).call(lambda operations: operations.scenes.scene(scene)))
+    return await _called(request, lambda asked: asked.scenes.scene(scene))

@@ -122,7 +122,7 @@ class Service:
         self.monitor.waiting.set_function(lambda: len(self.batches))
         self.operations = Operations(current.generation, limits)
         self.closing = False
-        self._failing = False
+        self._failing: set[str] = set()  # operations whose latest batch failed by our own fault
         self._add = Operation("add_items", self._add_all, most=1)
         self._swap = Operation("swap", self._swap_in, most=1)
 
@@ -194,9 +194,10 @@ class Service:
                 await self.call(lambda operations: operations.generation.self_query())
         except Exception as error:  # whatever it is, nothing answers
             raise ApiError(503, "What is served does not answer.", "not_ready") from error
+        self._failing.clear()
 
     def _watch(self, facts: BatchFacts) -> None:
-        self._failing = facts.failed
+        (self._failing.add if facts.failed else self._failing.discard)(facts.operation)
         self.monitor.batch(facts)
 
     def _add_all(self, questions: Sequence[ItemsToAdd]) -> list[list[AddedItem]]:

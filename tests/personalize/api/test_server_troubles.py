@@ -159,6 +159,17 @@ def test_a_database_that_is_down_is_not_ready_until_it_answers(failing):
     assert httpx.get(f"{running.address}/readyz").status_code == 200
 
 
+def test_what_else_still_answers_hides_no_half_that_fails(failing):
+    running, source = failing
+    source.error = RuntimeError("broken")
+    assert ask(running).status_code == 500
+    texts = {"model": "all-minilm-l6-v2", "input": "still here"}
+    assert httpx.post(f"{running.address}/v1/embeddings", json=texts).status_code == 200
+    assert httpx.get(f"{running.address}/readyz").status_code == 503
+    source.error = None
+    assert httpx.get(f"{running.address}/readyz").status_code == 200
+
+
 @pytest.mark.parametrize("error", [KeyError("a"), RuntimeError("b"), StopIteration("c"), OSError()])
 def test_whatever_fails_it_is_not_ready_and_the_next_question_is_answered(failing, error):
     running, source = failing

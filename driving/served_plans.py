@@ -188,7 +188,7 @@ class Driver:
         if not bool(logged.all()):
             known_s = int(logged.long().cumprod(0).sum()) * STEP_S
             raise RequestRefused(
-                f"the log of {request.scene!r} goes on for {known_s:.1f} s only; ask for a shorter "
+                f"The log of {request.scene!r} goes on for {known_s:.1f} s only; ask for a shorter "
                 "ride_s.",
                 param="ride_s",
             )

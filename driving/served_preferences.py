@@ -62,7 +62,7 @@ class DriverPreferences:
         """
         if request.scene is None:
             raise RequestRefused(
-                "reviews are read by the recommender, which is not served here; name a scene.",
+                "Reviews are read by the recommender, which is not served here; name a scene.",
                 param="reviews",
             )
         row = self.scenes.row(request.scene)

@@ -98,7 +98,7 @@ class ServedScenes:
         row = self._row_of.get(scene)
         if row is None:
             raise RequestRefused(
-                f"there is no scene {scene!r}; /v1/scenes lists them.", param=param, status=404
+                f"There is no scene {scene!r}; /v1/scenes lists them.", param=param, status=404
             )
         return row
 
@@ -180,7 +180,7 @@ class ServedScenes:
         known = np.unique(self._types).tolist()
         if unknown := [name for name in types if name not in known]:
             raise RequestRefused(
-                f"there is no scenario type {unknown[0]!r}; served are {', '.join(known)}.",
+                f"There is no scenario type {unknown[0]!r}; served are {', '.join(known)}.",
                 param="filters.scenario_types",
             )
 

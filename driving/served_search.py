@@ -26,7 +26,7 @@ def style_numbers_asked(style: Mapping[str, float], *, param: str) -> tuple[np.n
     """
     if unknown := [name for name in style if name not in STYLE_DIMENSIONS]:
         raise RequestRefused(
-            f"there is no style dimension {unknown[0]!r}; known are {', '.join(STYLE_DIMENSIONS)}.",
+            f"There is no style dimension {unknown[0]!r}; known are {', '.join(STYLE_DIMENSIONS)}.",
             param=param,
         )
     values = np.array([style.get(name, 0.0) for name in STYLE_DIMENSIONS], np.float32)
@@ -119,7 +119,7 @@ class SceneSearch:
         if query.text is not None:
             if query.text not in texts:
                 raise RequestRefused(
-                    "these scenes were embedded without their texts; ask by style or like, or run "
+                    "These scenes were embedded without their texts; ask by style or like, or run "
                     "driving embed again without --no-texts.",
                     param="text",
                 )
@@ -132,7 +132,7 @@ class SceneSearch:
             part = self.layout.scene_part
             if number not in self.row_of:
                 raise RequestRefused(
-                    f"the scene {query.like!r} was not embedded; run driving embed on its split.",
+                    f"The scene {query.like!r} was not embedded; run driving embed on its split.",
                     param="like",
                 )
             parts["like"] = self._placed(part, self.vectors[self.row_of[number], part])

@@ -203,7 +203,7 @@ class OpenScenes(ScenesHalf):
         """The scenes nearest to every query."""
         if self._search is None:
             refused = RequestRefused(
-                "scenes are served without vectors to search; run driving embed."
+                "Scenes are served without vectors to search; run driving embed."
             )
             return [refused for _ in queries]
         return self._search.retrieve(queries)

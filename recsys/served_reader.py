@@ -16,6 +16,7 @@ from personalize.api.messages import (
     ReadPreference,
     ReviewText,
 )
+from personalize.api.ports import RequestRefused
 from personalize.conditioning.text import SentenceEncoder
 from personalize.conditioning.vector import Encoder
 from personalize.preferences.aggregate import AggregationSettings, UserPreferences
@@ -48,8 +49,18 @@ class ReviewReader:
     conditioning: Encoder
 
     def read(self, reviews: Sequence[ReviewText]) -> PreferencesAnswer:
-        """The preferences of whoever wrote these reviews, oldest first, and their vector."""
+        """The preferences of whoever wrote these reviews, oldest first, and their vector.
+
+        Raises:
+            RequestRefused: If two of them have one id, so that a quote could be of either.
+        """
         ids = [n if review.id is None else review.id for n, review in enumerate(reviews)]
+        if len(set(ids)) < len(ids):
+            repeated = next(number for number in ids if ids.count(number) > 1)
+            raise RequestRefused(
+                f"Two reviews have the id {repeated}; one without an id has its place.",
+                param="reviews",
+            )
         known = UserPreferences(self.aspects, AggregationSettings())
         asked = [Review(n, r.text, r.rating) for n, r in zip(ids, reviews, strict=True)]
         for review, opinions in zip(asked, self._extractor.read(asked), strict=True):

@@ -200,7 +200,7 @@ def test_unknown_names_are_refused_alone(half):
         "style", "like", "filters.deny", "filters.scenario_types", None
     ]  # fmt: skip
     assert [getattr(one, "status", None) for one in answers] == [400, 404, 404, 400, None]
-    assert "there is no style dimension 'spede'; known are speed," in str(answers[0])
+    assert "There is no style dimension 'spede'; known are speed," in str(answers[0])
 
 
 def test_questions_of_one_call_do_not_move_each_other(half):
@@ -341,7 +341,7 @@ def test_what_cannot_be_planned_is_refused_alone(half):
         ]
     )
     assert [getattr(one, "status", None) for one in answers] == [404, 400, 400, None]
-    assert "there is no style dimension 'sped'" in str(answers[1])
+    assert "There is no style dimension 'sped'" in str(answers[1])
     assert "goes on for 6.8 s only" in str(answers[2])
 
 
@@ -375,7 +375,7 @@ def test_a_scene_from_above_by_hand(root, half, samples):
     assert set(np.round(boundary.y_m, 2)) == {-1.75}
     assert max(boundary.x_m) < 80 + 25
     assert np.all(np.diff(boundary.x_m) > 0)
-    with pytest.raises(RequestRefused, match="there is no scene 'nowhere'"):
+    with pytest.raises(RequestRefused, match="There is no scene 'nowhere'"):
         half.scene("nowhere")
 
 
@@ -402,7 +402,7 @@ def test_preferences_are_those_before_or_else_those_shown(root, half, samples):
     (quote,) = shown.evidence
     assert scene.description[quote.start : quote.end] == quote.quote
     assert quote.quote.startswith("The driver goes ")
-    with pytest.raises(RequestRefused, match="reviews are read by the recommender"):
+    with pytest.raises(RequestRefused, match="Reviews are read by the recommender"):
         half.read(ReadRequest.model_validate({"reviews": [{"text": "Light."}]}))
 
 

@@ -9,6 +9,7 @@ from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
 from data_prep.schema import INTERACTIONS
 from personalize.api.messages import ReadRequest
+from personalize.api.ports import RequestRefused
 from personalize.conditioning.statement import Statement
 from personalize.conditioning.text import SentenceEncoder
 from personalize.preferences.aspects import read_aspects
@@ -76,6 +77,13 @@ def test_reviews_are_read_as_those_of_a_table(tmp_path: Path, aspects_file: Path
     empty = reader.read(nothing.reviews)
     assert empty.preferences == []
     assert not any(empty.conditioning.mask)
+
+
+@pytest.mark.parametrize("ids", [(7, 7), (None, 0), (1, None)])
+def test_reviews_that_share_an_id_are_refused(world: ServedWorld, ids: tuple[int | None, ...]):
+    reviews = [{"id": number, "text": "Light."} for number in ids]
+    with pytest.raises(RequestRefused, match="Two reviews have the id"):
+        world.opened().read(ReadRequest.model_validate({"reviews": reviews}))
 
 
 def test_the_artifact_of_item_vectors(world: ServedWorld, tmp_path: Path):

@@ -122,6 +122,22 @@ def test_a_sender_that_goes_away_is_not_computed_and_frees_its_place():
     assert recorder.batches == [[0], [2]]
 
 
+def test_a_sender_that_goes_away_while_it_is_computed_costs_nobody_else_an_answer():
+    recorder = Recorder(pause_s=0.05)
+    operation = Operation("double", recorder.run, most=3)
+
+    async def ask_all() -> None:
+        queue = batches(patience_s=1.0)
+        asked = [asyncio.create_task(queue.ask(operation, n)) for n in range(3)]
+        await asyncio.sleep(0.02)  # all three are computing
+        asked[0].cancel()
+        assert await asyncio.gather(*asked[1:]) == [2, 4]
+        await queue.close()
+
+    asyncio.run(ask_all())
+    assert recorder.batches == [[0, 1, 2]]
+
+
 def test_what_takes_too_long_is_told_so_and_dropped():
     recorder = Recorder(pause_s=0.2)
     operation = Operation("double", recorder.run, most=1)

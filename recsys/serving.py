@@ -16,7 +16,6 @@ from personalize.checkpoint import KIND as CHECKPOINT
 from personalize.checkpoint import find_checkpoint
 from personalize.conditioning.statement import Statement
 from personalize.conditioning.text import EMBEDDED, SentenceEncoder
-from personalize.conditioning.vector import Encoder
 from personalize.preferences.aspects import read_aspects
 from recsys.embed import KIND as ITEM_VECTORS
 from recsys.load import (
@@ -119,7 +118,7 @@ class Items(ItemsSource):
             sentences,
             aspects,
             opened["tables"].table(INTERACTIONS),
-            _conditioning(self.conditioning, memory, catalogue.text_width or sentences.width),
+            self.conditioning(memory.vectors, catalogue.text_width or sentences.width),
         )
         return ServedRecommender(
             trained=trained,
@@ -205,7 +204,3 @@ def _where_it_lies(
 def _preference_count(folder: Path) -> int:
     """Most preferences per target the recommender was trained with."""
     return int(checkpoint_configuration(folder)["data"].get("preference_count", 3))
-
-
-def _conditioning(choice: ConditioningChoice, texts: TextMemory, width: int) -> Encoder:
-    return choice(texts.vectors, width)

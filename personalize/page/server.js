@@ -4,7 +4,7 @@ const KEY_NAME = "personalize-key";
 const LONGEST_WAIT_S = 5;
 
 /** The server's refusal, with the sentence it gave. */
-export class Refused extends Error {
+class Refused extends Error {
   constructor(message, { status, param = null }) {
     super(message);
     this.status = status;

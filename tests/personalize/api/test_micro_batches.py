@@ -249,14 +249,21 @@ def test_a_worker_that_died_is_replaced():
 
 
 def test_how_long_a_batch_computes_is_known_while_it_does():
-    recorder = Recorder(pause_s=0.1)
+    began, release = threading.Event(), threading.Event()
+
+    def run(numbers):
+        began.set()
+        release.wait(20)
+        return numbers
 
     async def ask() -> None:
         queue = batches()
         assert queue.computing_s == 0
-        asked = asyncio.create_task(queue.ask(Operation("double", recorder.run), 1))
-        await asyncio.sleep(0.05)
-        assert 0.02 < queue.computing_s < 0.1
+        asked = asyncio.create_task(queue.ask(Operation("held", run), 1))
+        await asyncio.to_thread(began.wait, 20)
+        first = queue.computing_s
+        assert 0 < first < queue.computing_s
+        release.set()
         await asked
         assert queue.computing_s == 0
         await queue.close()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from pydantic import ValidationError
 
 from personalize.api.configuration import Serving
 from personalize.api.connection import MOST_HEAD_BYTES
+from personalize.api.direct import DIRECT_PATHS
 from personalize.api.keys import ApiKeys
 from personalize.api.limits import Limits
 from personalize.api.ports import ItemsSource
@@ -112,8 +114,17 @@ def test_a_head_without_end_is_cut_off(running):
 
 
 def test_heads_are_measured_one_by_one(running):
-    with httpx.Client(base_url=running.address, headers={"X": "a" * 100_000}) as client:
-        assert [client.get("/healthz").status_code for _ in range(6)] == [200] * 6
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as client:
+        for _ in range(2 * MOST_HEAD_BYTES // 100_000 + 1):
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 100_000)
+            time.sleep(0.05)  # what is there of the head is read before its end comes
+            client.sendall(b"\r\n\r\n")
+            received = b""
+            while b"alive" not in received:
+                part = client.recv(65536)
+                assert part, "the connection was closed"
+                received += part
+            assert received.startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
@@ -124,12 +135,13 @@ def test_heads_are_measured_one_by_one(running):
         (b"/v1/retrieve", b'{"filters": {"deny": [' + b"1," * 90_000 + b"1]}}"),
     ],
 )
-def test_a_body_with_many_mistakes_holds_nobody_up(running, path, body):
-    began_s = time.perf_counter()
+def test_a_body_with_many_mistakes_is_read_to_the_first_one(running, path, body):
     status, answer = sent(running, post(path, body))
     assert status == 400
-    assert time.perf_counter() - began_s < 0.6
     assert len(answer) < 500
+    with pytest.raises(ValidationError) as found:  # all of them would take the loop seconds
+        DIRECT_PATHS[path.decode()].adapter.validate_json(body)
+    assert found.value.error_count() <= 2  # a text or a list of them: one mistake each
 
 
 def test_a_name_that_was_sent_is_not_sent_back_at_any_length(running):

@@ -293,6 +293,8 @@ def test_what_a_client_has_left_is_not_computed(tmp_path):
         time.sleep(0.7)
         assert len(running.service.batches) == 0
         assert len(half.batches) - before < 5
+        left = 'personalize_requests_total{method="POST",route="/v1/retrieve",status="499"} 5.0'
+        assert left in httpx.get(f"{running.address}/metrics").text
 
 
 def test_logs_hold_no_word_of_a_request(running, caplog):

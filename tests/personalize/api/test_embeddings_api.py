@@ -1,6 +1,7 @@
 """The official OpenAI client against the server on a real socket, and the library beside it."""
 
 import base64
+import time
 
 import httpx2 as httpx
 import numpy as np
@@ -31,6 +32,13 @@ def client(running: Running) -> openai.OpenAI:
 @pytest.fixture(scope="module")
 def library() -> SentenceEncoder:
     return SentenceEncoder()
+
+
+def batch_count(running: Running, operation: str) -> int:
+    """How many batches of an operation were computed."""
+    name = f'personalize_batch_size_count{{operation="{operation}"}} '
+    lines = httpx.get(f"{running.address}/metrics").text.splitlines()
+    return sum(int(float(line.removeprefix(name))) for line in lines if line.startswith(name))
 
 
 def test_the_client_gets_what_the_library_gives_to_the_last_bit(client, library):
@@ -104,6 +112,20 @@ def test_what_cannot_be_embedded_is_refused_as_openai_does(client, changes, erro
     assert set(body) == {"message", "type", "code", "param"}
     assert (body["param"] or "").split(".")[0] == (param or "")
     assert body["code"]
+
+
+def test_a_text_that_is_too_long_is_named_by_its_place_and_the_rest_is_not_encoded(client, running):
+    before = batch_count(running, "embed")
+    texts = [*["short"] * 5, "word " * 300, *["short"] * 64]
+    with pytest.raises(openai.BadRequestError, match="input 5 has 302 word pieces"):
+        client.embeddings.create(model=MODEL, input=texts)
+    while len(running.service.batches):
+        time.sleep(0.01)
+    client.embeddings.create(model=MODEL, input="short")  # comes after whatever is still there
+    assert batch_count(running, "embed") - before < 4
+    late = [*["short"] * 40, "word " * 300]
+    with pytest.raises(openai.BadRequestError, match="input 40 has 302 word pieces"):
+        client.embeddings.create(model=MODEL, input=late)
 
 
 def test_a_text_that_is_too_long_is_cut_on_request_and_counts_what_was_read(client, library):

@@ -168,6 +168,15 @@ def test_what_else_still_answers_hides_no_half_that_fails(failing):
     assert httpx.get(f"{running.address}/readyz").status_code == 503
     source.error = None
     assert httpx.get(f"{running.address}/readyz").status_code == 200
+    asked = calls(running)
+    assert httpx.get(f"{running.address}/readyz").status_code == 200
+    assert calls(running) == asked  # once it answered, it is not asked again
+
+
+def calls(running: Running) -> list[str]:
+    """What the metrics say of batches of single calls."""
+    text = httpx.get(f"{running.address}/metrics").text
+    return [one for one in text.splitlines() if 'batch_size_count{operation="call"}' in one]
 
 
 @pytest.mark.parametrize("error", [KeyError("a"), RuntimeError("b"), StopIteration("c"), OSError()])

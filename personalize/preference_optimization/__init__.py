@@ -1,0 +1,1 @@
+"""Labels and losses that tune a generator towards preferences."""

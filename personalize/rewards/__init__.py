@@ -1,0 +1,1 @@
+"""Rewards and values that are learnt or computed: what says how good something is."""

@@ -1,0 +1,1 @@
+"""Steering at inference: components that change what a generator makes, not its weights."""

@@ -20,6 +20,7 @@ from driving.planner.sub_score_heads import (
     expected_distance,
     sub_scores_of,
 )
+from personalize.steering.guidance import guide
 
 TRAINING_STEPS = 50
 NOISE_STEP = 8
@@ -173,12 +174,34 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         encoded = self.encoder(scene)
         seen = self.decoder.see(encoded.tokens, encoded.mask)
         changes, logits = self._denoised(seen, style, seed)
-        outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
+        return self.picked(scene, encoded, changes, logits, style)
+
+    def picked(
+        self,
+        scene: PlannerInput,
+        encoded: SceneTokens,
+        changes: Float[Tensor, "batch candidate time 3"],
+        logits: Float[Tensor, "batch candidate"],
+        style: StyleCondition,
+        *,
+        worth: Float[Tensor, "batch candidate"] | None = None,
+    ) -> Plans:
+        """Candidates with the scores that `selection` gives them.
+
+        Args:
+            scene: A batch.
+            encoded: What the encoder made of it.
+            changes: Candidates, as changes along the way.
+            logits: Their probabilities before the softmax.
+            style: What is asked for.
+            worth: Added to the scores of the candidates that the safety gate admits.
+        """
+        outputs = self.sub_score_heads(self.normalised(changes), encoded.tokens, encoded.mask)
         poses = going_on(scene).poses(changes)
         shares = logits.to(poses.dtype).log_softmax(-1)
         merit = -expected_distance(changes, shares.exp()) if self.selection.central else shares
         scores = self.selection.scores(
-            merit,
+            merit if worth is None else merit + worth,
             sub_scores_of(outputs.to(poses.dtype)),
             self.sub_score_heads.known,
             style,
@@ -191,7 +214,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         """Predicted sub-scores of any trajectories, in the order of `SUB_SCORES`."""
         encoded = self.encoder(scene)
         changes = going_on(scene).changes(poses)
-        outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
+        outputs = self.sub_score_heads(self.normalised(changes), encoded.tokens, encoded.mask)
         return sub_scores_of(outputs)
 
     def loss(self, batch: PlanningBatch) -> dict[str, Float[Tensor, ""]]:
@@ -205,8 +228,8 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         rows, device = len(batch), future.device
         time = torch.randint(TRAINING_STEPS, (rows,), device=device)
         noise = torch.randn(rows, len(self.anchors), PLAN_STEPS, 2, device=device)
-        noisy = self._noised(self._clean[..., :2], noise, time[:, None, None, None])
-        answers = self.decoder(noisy, self._clean, time.float(), style, seen, every_layer=True)
+        noisy = self.noised(self.clean[..., :2], noise, time[:, None, None, None])
+        answers = self.decoder(noisy, self.clean, time.float(), style, seen, every_layer=True)
         winner = self._winner(base.changes(future[:, None])[:, 0], mask)
         regression, scores = future.new_zeros(()), future.new_zeros(())
         for answer in answers:
@@ -228,8 +251,8 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(len(self.anchors), PLAN_STEPS, 2, generator=generator)
         noise = noise.to(self.anchors.device, non_blocking=True)
-        clean = self._clean
-        noisy = self._noised(clean[..., :2], noise, NOISE_STEP).expand(rows, -1, -1, -1)
+        clean = self.clean
+        noisy = self.noised(clean[..., :2], noise, NOISE_STEP).expand(rows, -1, -1, -1)
         guided = self.guidance != 1.0 and self.reads_style
         if guided:
             seen, style = seen.repeated(2), _beside_none(style)
@@ -242,7 +265,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
             if guided:
                 poses, logits = self._guided(poses), self._guided(logits)
             if following is not None:
-                found = self._normalised(poses)[..., :2]
+                found = self.normalised(poses)[..., :2]
                 shares = self.signal[step], self.signal[following]
                 left = (noisy - shares[0].sqrt() * found) / (1 - shares[0]).sqrt()
                 noisy = shares[1].sqrt() * found + (1 - shares[1]).sqrt() * left
@@ -250,19 +273,22 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
 
     def _guided(self, both: Float[Tensor, "both ..."]) -> Float[Tensor, "batch ..."]:
         styled, plain = both.chunk(2)
-        return plain + self.guidance * (styled - plain)
+        return guide(plain, (styled, self.guidance))
 
     @property
-    def _clean(self) -> Float[Tensor, "candidate time 3"]:
-        return self._normalised(self.anchors)
+    def clean(self) -> Float[Tensor, "candidate time 3"]:
+        """The anchors, normalised."""
+        return self.normalised(self.anchors)
 
-    def _normalised(self, poses: Float[Tensor, "*batch time 3"]) -> Float[Tensor, "*batch time 3"]:
+    def normalised(self, poses: Float[Tensor, "*batch time 3"]) -> Float[Tensor, "*batch time 3"]:
+        """Changes in the units of the noise; headings as they are."""
         places = (poses[..., :2] - self.centre_m) / self.scale_m
         return torch.cat([places, poses[..., 2:]], dim=-1)
 
-    def _noised(
+    def noised(
         self, clean: Float[Tensor, "..."], noise: Float[Tensor, "..."], step: Tensor | int
     ) -> Float[Tensor, "..."]:
+        """What is clean with the noise of a step."""
         share = self.signal[step]
         return share.sqrt() * clean + (1 - share).sqrt() * noise
 
@@ -299,7 +325,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     def _sub_score_loss(
         self, proposals: ScoredProposals, base: GoingOn, encoded: SceneTokens
     ) -> Float[Tensor, ""]:
-        normalised = self._normalised(base.changes(proposals.poses))
+        normalised = self.normalised(base.changes(proposals.poses))
         outputs = self.sub_score_heads(normalised, encoded.tokens, encoded.mask)
         return self.sub_score_heads.loss(outputs.to(proposals.poses.dtype), proposals)
 

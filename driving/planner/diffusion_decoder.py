@@ -35,6 +35,12 @@ class SeenScene:
         """The batch several times over."""
         return SeenScene(self.keys_values.repeat(times, 1, 1), self.mask.repeat(times, 1, 1, 1))
 
+    def each_repeated(self, times: int) -> "SeenScene":
+        """Every row several times over, one copy after the other."""
+        return SeenScene(
+            self.keys_values.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0)
+        )
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -133,7 +139,7 @@ class DiffusionDecoder(nn.Module):
     def forward(
         self,
         noisy: Float[Tensor, "batch candidate time 2"],
-        anchors: Float[Tensor, "candidate time 3"],
+        anchors: Float[Tensor, "*#batch candidate time 3"],
         time: Float[Tensor, " batch"],
         style: StyleCondition,
         scene: SeenScene,
@@ -144,7 +150,8 @@ class DiffusionDecoder(nn.Module):
 
         Args:
             noisy: Normalised x and y.
-            anchors: Normalised x and y and the heading of the anchors themselves.
+            anchors: Normalised x and y and the heading of the anchors themselves, for all rows or
+                for each.
             time: Step of the noise.
             style: What is asked for.
             scene: The scene.
@@ -154,7 +161,7 @@ class DiffusionDecoder(nn.Module):
         waves = [part for wave in WAVES for part in ((wave * coordinates).sin(),
                                                      (wave * coordinates).cos())]  # fmt: skip
         features = self.noisy(torch.cat([coordinates, *waves], dim=-1))
-        features = self.joined((features + self.anchor(anchors.flatten(1))).relu_())
+        features = self.joined((features + self.anchor(anchors.flatten(-2))).relu_())
         modulation = self._modulated(time, style)
         answers = []
         for number, layer in enumerate(self.layers):

@@ -1,8 +1,13 @@
 """Guidance: predictions under several conditions, composed into one."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from personalize.generator import Predict
 
 
 def guide(
@@ -36,13 +41,48 @@ def guide(
         tensor([ 2., -2.])
     """
     if len(positives) == 1:
-        positive, weight = positives[0]
-        return (
-            torch.lerp(negative, positive, weight)
-            if weight not in (0.0, 1.0)
-            else (positive if weight == 1.0 else negative)
-        )
+        return torch.lerp(negative, *positives[0])  # exact at 0 and at 1
     composed = negative
     for positive, weight in positives:
         composed = composed + weight * (positive - negative)
     return composed
+
+
+@dataclass(frozen=True)
+class GuidedPredict:
+    """A `Predict` that moves away from another one; a weight of 1 is the first alone.
+
+    Attributes:
+        positive: The generator's prediction under the condition that is asked.
+        negative: What to move away from, such as the same under no condition (`Under`), or a
+            worse generator's.
+        weight: See `guide`.
+    """
+
+    positive: Predict
+    negative: Predict
+    weight: float
+
+    def __call__(self, state, number: int, condition) -> Tensor:  # noqa: ANN001  (the vertical's)
+        """The guided prediction."""
+        if self.weight == 1.0:
+            return self.positive(state, number, condition)
+        away = self.negative(state, number, condition)
+        return guide(away, (self.positive(state, number, condition), self.weight))
+
+
+@dataclass(frozen=True)
+class Under:
+    """A `Predict` under one condition, whatever is asked.
+
+    Attributes:
+        predict: The prediction.
+        condition: The condition it is made under, such as none.
+    """
+
+    predict: Predict
+    condition: Any
+
+    def __call__(self, state, number: int, condition) -> Tensor:  # noqa: ANN001  (the vertical's)
+        """The prediction under the condition of its own."""
+        return self.predict(state, number, self.condition)

@@ -43,6 +43,25 @@ class CodeDecoder(Protocol[State]):
         ...
 
 
+@runtime_checkable
+class LevelBias(Protocol):
+    """What is added to the logits of children, level by level; see `TrieLookahead`."""
+
+    @property
+    def start(self) -> Float[Tensor, "batch one"]:
+        """What every prefix of a row begins with."""
+        ...
+
+    def bias(
+        self,
+        level: int,
+        nodes: Int[Tensor, "batch beam"],
+        children: Int[Tensor, "batch beam child"],
+    ) -> Float[Tensor, "batch beam child"]:
+        """What is added to each child of the nodes of a level; finite."""
+        ...
+
+
 @dataclass(frozen=True)
 class BeamSearch:
     """How to search.
@@ -77,6 +96,7 @@ class BeamSearch:
         *,
         count: int,
         filters: Filters | None = None,
+        lookahead: LevelBias | None = None,
     ) -> Recommendations:
         """The best items of every row.
 
@@ -89,12 +109,15 @@ class BeamSearch:
             trie: All semantic IDs.
             count: Items to return per row.
             filters: Items that must not be returned.
+            lookahead: What is added to log-probabilities on the way. No bias opens what the trie or
+                a filter closes.
         """
         beams = max(self.width, count)
         state = decoder.prepare(batch)
         gate = TrieFilter(trie, batch, filters or Filters())
         rows = torch.zeros(len(batch), 1, dtype=torch.long, device=batch.row_ids.device)
-        nodes, codes, parents, scores = rows, rows, rows, rows.float()
+        nodes, codes, parents = rows, rows, rows
+        scores = rows.float() if lookahead is None else lookahead.start
         for level in range(trie.level_count):
             logits = decoder.step(state, level, codes, parents).float()
             children_logits, children = trie.expand(level, nodes, logits)
@@ -102,6 +125,8 @@ class BeamSearch:
             total = logits if self.scoring == "raw" else children_logits
             normalizer = total.logsumexp(-1).clamp_min(torch.finfo(total.dtype).min)
             candidates = children_logits + (scores - normalizer).unsqueeze(-1)
+            if lookahead is not None:
+                candidates = candidates + lookahead.bias(level, nodes, children)
             slots = min(beams, candidates.shape[1] * candidates.shape[2])
             scores, picked = candidates.flatten(1).topk(slots)
             parents = picked // children.shape[2]

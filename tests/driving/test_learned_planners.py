@@ -299,7 +299,7 @@ def test_noise_follows_the_scaled_linear_schedule():
     np.testing.assert_allclose(shares[49], np.prod(1 - roots[:50] ** 2), rtol=1e-6)
     planner = _modulated().double()
     clean, noise = torch.ones(2, dtype=torch.double), torch.tensor([1.0, -1.0]).double()
-    noised = planner._noised(clean, noise, 8)
+    noised = planner.noised(clean, noise, 8)
     signal = np.prod(1 - roots[:9] ** 2)
     expected = np.sqrt(signal) + np.sqrt(1 - signal) * np.array([1.0, -1.0])
     np.testing.assert_allclose(noised.numpy(), expected, rtol=1e-6)

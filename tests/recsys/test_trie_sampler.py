@@ -1,0 +1,215 @@
+"""Sampling on the trie beside the exact distribution of a catalogue that can be written down."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from personalize.steering.particles import (
+    Difference,
+    EndOnly,
+    Maximum,
+    ParticleSteering,
+    Potential,
+    Steered,
+    steer,
+)
+from recsys.recommender import Filters
+from recsys.retriever.lookahead import TrieLookahead, TriePrior
+from recsys.retriever.sampler import Prefixes, PrefixValue, TrieSampler, merged_items
+from recsys.semantic_id.trie import SemanticIdTrie
+from tests.recsys.table_decoder import TableDecoder, rows_without_history
+
+SIZES = (8, 8, 8)
+STRENGTH = 2.0
+
+
+@cache
+def world() -> tuple[SemanticIdTrie, TableDecoder, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All 512 items, a decoder, random rewards, their log-probabilities and the tilted ones."""
+    codes = torch.cartesian_prod(*[torch.arange(8)] * 3)
+    trie, decoder = SemanticIdTrie(codes, SIZES), TableDecoder(SIZES, seed=3)
+    rewards = torch.rand(512, generator=torch.Generator().manual_seed(4))
+    log_p = decoder.log_probabilities(trie, codes)
+    return trie, decoder, rewards, log_p, log_p + STRENGTH * rewards
+
+
+def sampled(potential: Potential, *, count=64, rows=1, seed=0, below=0.5) -> Steered[Prefixes]:
+    trie, decoder, rewards, _, _ = world()
+    lookahead = TrieLookahead(
+        TriePrior(trie), rewards.expand(rows, -1), strength=STRENGTH, best=False
+    )
+    batch = rows_without_history(rows)
+    settings = ParticleSteering(count, STRENGTH, potential, resample_below=below)
+    value = PrefixValue(lookahead, strength=STRENGTH)
+    return steer(TrieSampler(decoder, trie), batch, batch, value, settings, seed=seed)
+
+
+def estimate(potential: Potential, runs: int, *, below: float = 0.5):
+    """Mean weight of every item and the estimates of the normaliser, over many runs."""
+    total, normalizers = torch.zeros(512), []
+    for seed in range(runs):
+        found = sampled(potential, seed=7919 * seed, below=below)
+        items = world()[0].item_of_leaf[found.x.nodes[0]].long()
+        total.index_add_(0, items, found.log_weight[0].exp())
+        normalizers.append(float(found.log_normalizer.exp()))
+    return total / runs, np.array(normalizers)
+
+
+def test_every_potential_aims_at_the_tilted_distribution():
+    exact = world()[4].softmax(0)
+    true = float(world()[4].logsumexp(0).exp())
+    for potential in (Difference(), Maximum(), EndOnly()):
+        mean, normalizers = estimate(potential, 400)
+        error = normalizers.std() / np.sqrt(len(normalizers))
+        assert abs(normalizers.mean() - true) < 3.5 * error
+        # what 400 runs of 64 exact draws would differ by, and half as much again
+        draws = torch.multinomial(
+            exact, 400 * 64, replacement=True, generator=torch.Generator().manual_seed(0)
+        )
+        by_chance = (draws.bincount(minlength=512) / len(draws) - exact).abs().sum() / 2
+        assert (mean - exact).abs().sum() / 2 < 1.5 * by_chance
+
+
+def mean_reward(potential: Potential, below: float) -> tuple[float, float]:
+    """Mean over runs of the weighted reward of 64 particles, and the spread over runs."""
+    found = [sampled(potential, seed=104_729 * seed, below=below) for seed in range(300)]
+    rewards = world()[2]
+    items = [world()[0].item_of_leaf[one.x.nodes[0]].long() for one in found]
+    means = [
+        float((rewards[i] * one.log_weight[0].exp()).sum())
+        for i, one in zip(items, found, strict=True)
+    ]
+    return float(np.mean(means)), float(np.std(means))
+
+
+def test_looking_on_the_way_spreads_less_than_looking_at_the_end():
+    exact = float((world()[2] * world()[4].softmax(0)).sum())
+    mean, spread = mean_reward(Difference(), 0.5)
+    at_the_end, wider = mean_reward(EndOnly(), 0.5)
+    assert abs(mean - exact) < 4 * spread / 300**0.5 + 0.01
+    assert abs(at_the_end - exact) < 4 * wider / 300**0.5 + 0.01
+    assert spread < wider
+
+
+def test_weights_are_carried_where_nothing_is_drawn_anew():
+    """Released code drops them: it then draws from almost the untilted distribution."""
+    exact = float((world()[2] * world()[4].softmax(0)).sum())
+    untilted = float((world()[2] * world()[3].softmax(0)).sum())
+    mean, spread = mean_reward(Difference(), 0.05)
+    assert abs(mean - exact) < 4 * spread / 300**0.5 + 0.01
+    assert abs(untilted - exact) > 0.05
+
+
+def test_a_lookahead_of_the_decoders_own_distribution_draws_exactly():
+    trie, decoder, rewards, log_p, tilted = world()
+    batch = rows_without_history(1)
+    prior = TriePrior(trie, log_p[None])
+    lookahead = TrieLookahead(prior, rewards[None], strength=STRENGTH, best=False)
+    sampler = TrieSampler(decoder, trie, lookahead=lookahead)
+    state = sampler.init(batch, batch, 4000, seed=1)
+    for number in range(sampler.steps):
+        state = sampler.step(state, number, sampler.predict)
+        torch.testing.assert_close(state.log_weight, torch.zeros(1, 4000), rtol=0.0, atol=1e-4)
+    items = trie.item_of_leaf[state.nodes[0]].long()
+    share = items.bincount(minlength=512) / 4000
+    exact = tilted.softmax(0)
+    by_chance = torch.stack(
+        [
+            (
+                torch.multinomial(
+                    exact, 4000, replacement=True, generator=torch.Generator().manual_seed(s)
+                ).bincount(minlength=512)
+                / 4000
+                - exact
+            )
+            .abs()
+            .sum()
+            for s in range(20)
+        ]
+    )
+    assert (share - exact).abs().sum() < by_chance.mean() + 4 * by_chance.std()
+
+
+def test_no_strength_is_the_sampler_itself():
+    trie, decoder, rewards, _, _ = world()
+    batch = rows_without_history(3)
+    sampler = TrieSampler(decoder, trie)
+    lookahead = TrieLookahead(TriePrior(trie), rewards.expand(3, -1), strength=1.0)
+    value = PrefixValue(lookahead, strength=1.0)
+    found = steer(sampler, batch, batch, value, ParticleSteering(9, 0.0), seed=5)
+    state = sampler.init(batch, batch, 9, seed=5)
+    for number in range(sampler.steps):
+        state = sampler.step(state, number, sampler.predict)
+    assert torch.equal(found.x.nodes, state.nodes)
+    torch.testing.assert_close(found.log_normalizer, torch.zeros(3), atol=1e-5, rtol=0.0)
+
+
+def test_a_batch_is_its_rows_one_by_one():
+    both, one = sampled(Difference(), rows=3, seed=2), sampled(Difference(), rows=1, seed=2)
+    assert torch.equal(both.x.nodes, one.x.nodes.expand(3, -1))
+    torch.testing.assert_close(both.log_weight, one.log_weight.expand(3, -1))
+
+
+def test_taking_all_particles_in_order_changes_nothing():
+    trie, decoder, _, _, _ = world()
+    batch = rows_without_history(2)
+    sampler = TrieSampler(decoder, trie)
+    plain, taken = (sampler.init(batch, batch, 5, seed=3) for _ in range(2))
+    for number in range(sampler.steps):
+        plain = sampler.step(plain, number, sampler.predict)
+        taken = sampler.step(taken, number, sampler.predict)
+        taken = sampler.take(taken, torch.arange(5).expand(2, -1))
+    assert torch.equal(plain.nodes, taken.nodes)
+
+
+def test_particles_that_were_drawn_anew_go_on_from_their_own_prefix():
+    trie, decoder, _, _, _ = world()
+    batch = rows_without_history(1)
+    sampler = TrieSampler(decoder, trie)
+    state = sampler.step(sampler.init(batch, batch, 4, seed=3), 0, sampler.predict)
+    state = sampler.take(state, torch.tensor([[2, 2, 0, 0]]))
+    state = sampler.step(state, 1, sampler.predict)
+    state = sampler.take(state, torch.tensor([[3, 3, 1, 0]]))
+    above = trie.ancestors(trie.item_of_leaf[trie.first_child(2)[state.nodes]].long())[0]
+    codes = list(state.memory.codes)
+    done = sampler.step(state, 2, sampler.predict)
+    item_codes = torch.cartesian_prod(*[torch.arange(8)] * 3)
+    items = trie.item_of_leaf[done.nodes].long()
+    assert torch.equal(item_codes[items][..., 0], above.long())
+    assert len(codes) == 1
+    for level, chosen in enumerate(done.memory.codes):
+        assert torch.equal(chosen, item_codes[items][..., level])
+
+
+@pytest.mark.parametrize("scoring", ["raw", "renormalized"])
+def test_what_a_filter_closes_is_never_drawn(scoring):
+    trie, decoder, _, _, _ = world()
+    batch = replace(rows_without_history(2), history_item_ids=torch.tensor([[17], [200]]))
+    allowed = torch.arange(512) % 7 == 3
+    allowed[[17, 200]] = True
+    filters = Filters(exclude_history=True, allowed_items=allowed)
+    sampler = TrieSampler(decoder, trie, filters=filters, scoring=scoring)
+    state = sampler.init(batch, batch, 500, seed=0)
+    for number in range(sampler.steps):
+        state = sampler.step(state, number, sampler.predict)
+    items = trie.item_of_leaf[state.nodes].long()
+    assert allowed[items].all()
+    assert not (items == batch.history_item_ids).any()
+    if scoring == "raw":  # the weight is the share of the decoder's probability that is open
+        there = allowed & (torch.arange(512) != 17)
+        exact = world()[3].masked_fill(~there, -torch.inf).logsumexp(0)
+        torch.testing.assert_close(
+            state.log_weight[0].exp().mean(), exact.exp(), rtol=0.2, atol=0.0
+        )
+
+
+def test_equal_items_are_merged_by_weight():
+    items = torch.tensor([[4, 7, 4, 9]])
+    weights = torch.tensor([[0.2, 0.5, 0.25, 0.05]]).log()
+    found, total = merged_items(items, weights, count=5)
+    assert found.tolist() == [[7, 4, 9, -1, -1]]
+    torch.testing.assert_close(total.exp()[0, :3], torch.tensor([0.5, 0.45, 0.05]))
+    assert (total[0, 3:] == -torch.inf).all()

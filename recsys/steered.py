@@ -133,7 +133,9 @@ class SteeredItems:
             found = found.united(self._proposed(request, Goals(wanted, goals.mask), moved))
         return found
 
-    def _selected(self, request: ItemRequest, change: Tensor, found: Candidates) -> Recommendations:
+    def _selected(
+        self, request: ItemRequest, wanted: Goals, change: Tensor, found: Candidates
+    ) -> Recommendations:
         """The list with the highest tilted scores, calibrated if wanted."""
         selection = self._chain.selection
         features = self._features(found.items, request.aspects)

@@ -51,6 +51,7 @@ class Probe:
         change: How far the goal lies from there; 0 in dimensions that nothing is asked of.
         even_weight: Weight that makes contexts spread evenly over goal space.
         plain_weight: Weight that makes them as they come.
+        effective_share: Effective share of all contexts that could be drawn, under the weights.
     """
 
     contexts: Int[np.ndarray, " row"]
@@ -59,6 +60,7 @@ class Probe:
     change: Float[np.ndarray, "row goal"]
     even_weight: Float[np.ndarray, " row"]
     plain_weight: Float[np.ndarray, " row"]
+    effective_share: float
 
     def goals(self) -> Goals:
         """The same as steering is told it: open where nothing is asked."""
@@ -343,4 +345,5 @@ def drawn_probe(  # noqa: PLR0913  (what was seen, and how much is asked of it)
         change=np.concatenate(changes),
         even_weight=np.repeat(weights[chosen] / inclusion, goals),
         plain_weight=np.repeat(1 / inclusion, goals),
+        effective_share=effective_share(weights),
     )

@@ -1,7 +1,7 @@
 """Strengths of a chain: the settings to try, and which of them is taken."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from itertools import product
 from typing import Any, get_type_hints
 
@@ -110,7 +110,7 @@ def _of_part(part: Any, first: str) -> str:  # noqa: ANN401  (any part of a chai
 
 
 def described(chain: Chain) -> dict[str, Any]:
-    """What a chain does, by dotted name, as plain values; what is neutral is left out.
+    """What a chain does, by dotted name, as plain values; what is at its default is left out.
 
     Example:
         >>> described(with_setting(Chain(), "guidance.weight", 2.0))
@@ -119,22 +119,20 @@ def described(chain: Chain) -> dict[str, Any]:
     return _described(chain, Chain(), "")
 
 
-def _described(part: Any, neutral: Any, prefix: str) -> dict[str, Any]:  # noqa: ANN401
-    if part == neutral:
+def _described(part: object, usual: object, prefix: str) -> dict[str, Any]:
+    if part == usual:
         return {}
-    if not is_dataclass(part):
-        plain = part if isinstance(part, (bool, int, float, str)) or part is None else str(part)
-        return {prefix: plain}
+    if not is_dataclass(part) or isinstance(part, type):
+        plain = isinstance(part, (bool, int, float, str)) or part is None
+        return {prefix: part if plain else str(part)}
     found: dict[str, Any] = {}
-    alike = type(part) is type(neutral)
-    if not alike and not fields(part):
-        return {prefix: type(part).__name__}
     for field in fields(part):
         name = f"{prefix}.{field.name}" if prefix else field.name
-        other = getattr(neutral, field.name) if alike else _UNLIKE
-        found |= _described(getattr(part, field.name), other, name)
-    return found
+        alike = type(part) is type(usual)
+        default = getattr(usual, field.name) if alike else _default(field)
+        found |= _described(getattr(part, field.name), default, name)
+    return found or {prefix: type(part).__name__}
 
 
-_UNLIKE = object()
-"""Equals nothing: every setting of what is not there by default is named."""
+def _default(field: Field) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()

@@ -12,6 +12,7 @@ from personalize.evaluation.goal_space import GoalSpace
 from personalize.evaluation.probe import FEWEST_KNOWN, distance_from_even, effective_share
 from personalize.evaluation.steerable import Steerable
 from personalize.steerability.chains import Evaluated
+from personalize.steerability.configuration import Steerability
 from personalize.steerability.numbers import matrix_json
 from personalize.steerability.run import Asked, Asking, Questions
 from personalize.steerability.tables import ROWS
@@ -48,6 +49,7 @@ def all_metrics(
             "reported": _coverage(asked.reported, half, asked),
         },
         "facts": dict(half.facts),
+        "settings": settings(options),
         "configuration": dict(configuration),
         "version": package_version(),
     }
@@ -90,6 +92,7 @@ def _coverage(found: Asked, half: Steerable, asked: Questions) -> dict[str, Any]
         "of_contexts": len(found.seeds),
         "rows": len(probe.contexts),
         "effective_share": effective_share(probe.even_weight[first]),
+        "effective_share_of_all": probe.effective_share,
         "distance_from_even": distances,
     }
 
@@ -141,3 +144,9 @@ def _stacked(quality: Mapping[str, np.ndarray], half: Steerable) -> np.ndarray:
     size = len(next(iter(quality.values()), np.zeros(0)))
     columns = [quality[name] for name in half.quality_names]
     return np.stack(columns, axis=1) if columns else np.zeros((size, 0))
+
+
+def settings(options: Steerability) -> dict[str, Any]:
+    """How much was asked, with which bounds and seeds."""
+    skipped = ("source", "chains")
+    return {name: value for name, value in vars(options).items() if name not in skipped}

@@ -1,6 +1,6 @@
 """All numbers of one chain on one probe, with intervals over contexts, as plain JSON values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -126,7 +126,7 @@ def _quality(looked: Looked, name: str) -> dict[str, Any]:
     }
 
 
-def quality_loss(found: dict[str, Any], end: str = "value") -> float:
+def quality_loss(found: Mapping[str, Any], end: str = "value") -> float:
     """Loss of a quality as a share of what it is unsteered; 0 where there is none.
 
     Args:
@@ -139,7 +139,7 @@ def quality_loss(found: dict[str, Any], end: str = "value") -> float:
     return change / before if before else (float("inf") if change > 0 else 0.0)
 
 
-def main_loss(numbers: dict[str, Any], end: str = "value") -> float:
+def main_loss(numbers: Mapping[str, Any], end: str = "value") -> float:
     """`quality_loss` of the main quality; 0 where there is none."""
     name = numbers["main_quality"]
     return 0.0 if name is None else quality_loss(numbers["quality"][name], end)

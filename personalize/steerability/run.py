@@ -1,7 +1,7 @@
 """The probe is asked: unsteered outputs, probes of both splits, and what every chain makes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import numpy as np
@@ -199,9 +199,7 @@ def questions(asking: Asking) -> Questions:
         for split, contexts in seeds.items()
     }
     try:
-        dimensions = independent_dimensions(
-            plain[TUNING].values, plain[TUNING].known, asking.half.space.names
-        )
+        dimensions = _dimensions(asking, plain[TUNING])
         sizes = {
             TUNING: (options.tuning_contexts, options.tuning_goals),
             REPORTED: (options.contexts, options.goals),
@@ -213,6 +211,18 @@ def questions(asking: Asking) -> Questions:
     except ValueError as error:
         raise InputError(f"No probe can be made: {error}") from error
     return Questions(dimensions, asked[TUNING], asked[REPORTED])
+
+
+def _dimensions(asking: Asking, plain: Answers) -> Dimensions:
+    """Dimensions to ask for; those whose limits leave no room say so."""
+    space = asking.half.space
+    found = independent_dimensions(plain.values, plain.known, space.names)
+    closed = {
+        number: "its limits are equal, or not known"
+        for number, dimension in enumerate(space.dimensions)
+        if not dimension.low < dimension.high
+    }
+    return replace(found, dropped=found.dropped | closed)
 
 
 def _seed_contexts(asking: Asking, split: str) -> np.ndarray:

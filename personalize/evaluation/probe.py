@@ -243,7 +243,7 @@ def _inclusion(weights: np.ndarray, count: int) -> np.ndarray:
         return np.ones(len(weights))
     shares = weights / weights.sum()
     low, high = 0.0, 1e6 / shares.min()
-    for _ in range(200):
+    for _ in range(100):
         rate = (low + high) / 2
         low, high = (rate, high) if -np.expm1(-rate * shares).sum() < count else (low, rate)
     return -np.expm1(-low * shares)

@@ -83,6 +83,8 @@ def read_configuration(
         words = " ".join(str(error).split())
         ending = "" if words.endswith(".") else "."
         raise InputError(f"The configuration does not fit: {words}{ending}") from error
+    if out is None:
+        raise InputError("--out is needed: the folder to write the report to.")
     plain = {
         key: value for key, value in plain.items() if key not in ("config", "out", "overwrite")
     }

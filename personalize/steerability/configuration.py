@@ -94,7 +94,7 @@ class Steerability:
         _check_chains(chains)
 
 
-def _check_range(numbers: Mapping[str, tuple[float, float]]) -> None:
+def _check_range(numbers: Mapping[str, tuple[float | int, int]]) -> None:
     for name, (value, least) in numbers.items():
         if not value >= least:
             raise ValueError(f"{name} must be at least {least:g}, got {value:g}.")

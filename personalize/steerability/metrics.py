@@ -38,7 +38,7 @@ def all_metrics(
     main = half.quality_names[0] if half.quality_names else None
     return {
         "schema_version": SCHEMA_VERSION,
-        "verdict": verdict(numbers, best),
+        "verdict": verdict(numbers, best, **bounds),
         "best": best["chain"] if best else None,
         "rule": rule(options.largest_quality_loss, options.generator_calls, main),
         "chains": numbers,

@@ -2,8 +2,8 @@
 
 from personalize.report.markup import Markup, element, joined, table
 from personalize.report.page import whole_page
-from personalize.report.words import DASH, model_name
-from personalize.steerability.page_cells import Numbers, figure, short, words
+from personalize.report.words import DASH, interval, model_name, number
+from personalize.steerability.page_cells import Numbers, figure, short
 from personalize.steerability.page_effects import doses, responses
 from personalize.steerability.page_probe import coverage, groups, measured, space
 from personalize.steerability.pictures import Spent, cost_against_gain
@@ -88,10 +88,10 @@ def _chains(metrics: Numbers) -> Markup:
     head = [
         element("th", "chain"),
         element("th", "calls", class_="n", title="predictions of the generator per context"),
+        element("th", "ms", class_="n", title="milliseconds per context"),
         *(element("th", word, class_="n", title=tip) for _, word, tip in COLUMNS),
         *(element("th", f"{name} change", class_="n") for name in names),
-        element("th", "worst group"),
-        element("th", "ms", class_="n", title="milliseconds per context"),
+        element("th", "worst group", class_="n", title="mean error of the group with the largest"),
     ]
     chains = sorted(
         enumerate(metrics["chains"]),
@@ -121,6 +121,7 @@ def _row(colour: int, chain: Numbers, metrics: Numbers) -> Markup:
             element("span", settings or "no steering", class_="ci"),
         ),
         element("td", f"{chain['generator_calls']:,.5g}", class_="n"),
+        element("td", f"{chain['milliseconds']:,.1f}", class_="n"),
     ]
     still = chain["moved"] is None or chain["moved"]["value"] == 0
     cells += [
@@ -130,25 +131,33 @@ def _row(colour: int, chain: Numbers, metrics: Numbers) -> Markup:
     cells += [
         figure(chain["quality"][name]["change"], 3, plus=True) for name in metrics["quality_names"]
     ]
-    worst = next((g for g in chain["groups"] if g["group"] == chain["worst_group"]), None)
-    shown = worst["steering_error"] if worst else None
-    cells += [
-        element("td", worst["group"], element("span", words(shown), class_="ci"))
-        if worst
-        else element("td", DASH),
-        element("td", f"{chain['milliseconds']:,.1f}", class_="n"),
-    ]
+    cells.append(_worst_group(chain))
     best = chain["chain"] == metrics["best"]
     return element("tr", *cells, style="font-weight:650" if best else None)
+
+
+def _worst_group(chain: Numbers) -> Markup:
+    worst = next((g for g in chain["groups"] if g["group"] == chain["worst_group"]), None)
+    if worst is None:
+        return element("td", DASH, class_="n")
+    found = worst["steering_error"]
+    return element(
+        "td",
+        worst["group"],
+        element("span", number(found["value"], 3), " ", interval(found, 3), class_="ci"),
+        class_="n",
+        data_sort=found["value"],
+    )
 
 
 def _oracle_row(metrics: Numbers) -> Markup:
     """The nearest possible output, as the bound it is."""
     found = metrics["chains"][0]["oracle_error"]
-    blank = len(COLUMNS) - 2 + len(metrics["quality_names"]) + 2
+    blank = len(COLUMNS) - 2 + len(metrics["quality_names"]) + 1
     return element(
         "tr",
         element("td", "nearest possible output"),
+        element("td", DASH, class_="n"),
         element("td", DASH, class_="n"),
         element("td", DASH, class_="n"),
         figure(found, 3),

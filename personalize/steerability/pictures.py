@@ -29,7 +29,7 @@ def heat_map(
         tips: Words of the tool-tip, by row and column.
         most: Absolute value of full colour.
     """
-    left = 16 + 7 * max(len(name) for name in names)
+    left = 16.0 + 7 * max(len(name) for name in names)
     top = left * 0.72
     width, height = left + _CELL * len(names) + 12, top + _ROW * len(names) + 8
     parts = []
@@ -94,9 +94,10 @@ def dose_curves(
         chosen: Number of the one that was taken.
         title: What the figure says.
     """
-    width, height, left, right, base = 520, 250, 46, 396, 208
+    width, height, left, right, base = 520.0, 250.0, 46.0, 396.0, 208.0
     ends = [p[end] for curve in curves for p in curve.points if p for end in ("low", "high")]
-    low, high = floor(4 * min([0.0, *ends])) / 4, ceil(4 * max([1.0, *ends])) / 4
+    ticks = _ticks(ends)
+    low, high = ticks[0], ticks[-1]
     slot = (right - left) / max(len(doses), 1)
 
     def x(place: int) -> float:
@@ -105,7 +106,7 @@ def dose_curves(
     def y(value: float) -> float:
         return round(base - (value - low) / (high - low) * (base - 14), 2)
 
-    parts = [_rule(y, left, right, value) for value in _ticks(low, high)]
+    parts = [_rule(y, left, right, value) for value in ticks]
     if chosen is not None:
         taken = {"x": x(chosen) - slot * 0.4, "width": slot * 0.8, "y": 10, "height": base - 10}
         parts.append(element("rect", element("title", "taken"), **taken, class_="bound", rx=4,
@@ -163,11 +164,12 @@ class Spent:
 
 def cost_against_gain(spent: Sequence[Spent], *, title: str) -> Markup:
     """Gain over generator calls; every step to the right is twice the calls."""
-    width, height, left, right, base = 700, 300, 52, 560, 256
+    width, height, left, right, base = 700.0, 300.0, 52.0, 560.0, 256.0
     calls = [log2(max(one.calls, 1.0)) for one in spent]
     first, last = floor(min(calls) - 0.2), ceil(max(calls) + 0.2)
     ends = [one.gain[end] for one in spent for end in ("low", "high")]
-    low, high = floor(4 * min([0.0, *ends])) / 4, ceil(4 * max([1.0, *ends])) / 4
+    ticks = _ticks(ends)
+    low, high = ticks[0], ticks[-1]
 
     def x(log_calls: float) -> float:
         return round(left + (log_calls - first) / (last - first) * (right - left), 2)
@@ -175,10 +177,10 @@ def cost_against_gain(spent: Sequence[Spent], *, title: str) -> Markup:
     def y(value: float) -> float:
         return round(base - (value - low) / (high - low) * (base - 14), 2)
 
-    parts = [_rule(y, left, right, value) for value in _ticks(low, high)]
+    parts = [_rule(y, left, right, value) for value in ticks]
     every = max(1, (last - first) // 8)
     parts += [
-        element("text", f"{2**power:,}" if power >= 0 else "", x=x(power), y=base + 20,
+        element("text", f"{2**power:,}" if power >= 0 else "", x=x(float(power)), y=base + 20,
                 class_="tick middle")
         for power in range(first, last + 1, every)
     ]  # fmt: skip
@@ -201,9 +203,11 @@ def cost_against_gain(spent: Sequence[Spent], *, title: str) -> Markup:
     return _svg(parts, width, height, title)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    step = 0.25 if high - low <= 2 else max(0.5, ceil((high - low) / 6))
-    return [low + step * place for place in range(round((high - low) / step) + 1)]
+def _ticks(ends: Sequence[float]) -> list[float]:
+    """Round values from below all ends to above them; 0 and 1 are between."""
+    low, high = min([0.0, *ends]), max([1.0, *ends])
+    step = 0.25 if high - low <= 2 else float(ceil((high - low) / 6))
+    return [step * place for place in range(floor(low / step), ceil(high / step) + 1)]
 
 
 def _rule(y: Callable[[float], float], left: float, right: float, value: float) -> Markup:

@@ -28,8 +28,8 @@ class Answers:
         known: Which of them could be measured, in at least one sample.
         quality: Task quality by name; NaN where there is none.
         spread: Standard deviation between the samples of a row, mean over all; 0 with one sample.
-        calls: Predictions of the generator per row, all samples together.
-        milliseconds: Time per row, likewise.
+        calls: Predictions of the generator for one sample of a row.
+        milliseconds: Time for one sample of a row.
     """
 
     values: Float[np.ndarray, "row goal"]
@@ -163,8 +163,8 @@ class Asking:
             quality={name: _known_mean([s.quality[name] for s in samples])
                      for name in self.half.quality_names},
             spread=float(deviation[times > 1].mean()) if (times > 1).any() else 0.0,
-            calls=sum(sample.generator_calls for sample in samples),
-            milliseconds=1000 * sum(sample.seconds for sample in samples),
+            calls=float(np.mean([sample.generator_calls for sample in samples])),
+            milliseconds=1000 * float(np.mean([sample.seconds for sample in samples])),
         )  # fmt: skip
 
     def placed(

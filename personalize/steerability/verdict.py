@@ -43,12 +43,19 @@ def rule(largest_quality_loss: float, generator_calls: float, quality: str | Non
         "The best chain has the least steering error among those"
         + (bound if quality else " given")
         + (calls if generator_calls else "")
-        + "."
+        + ". It is chosen among these on the reported contexts, and its intervals are not widened "
+        "for that."
     )
 
 
-def verdict(chains: Sequence[dict[str, Any]], best: dict[str, Any] | None) -> list[str]:
-    """Sentences, the main one first."""
+def verdict(
+    chains: Sequence[dict[str, Any]],
+    best: dict[str, Any] | None,
+    *,
+    largest_quality_loss: float,
+    generator_calls: float,
+) -> list[str]:
+    """Sentences, the main one first; for the bounds see `best_chain`."""
     if best is None:
         return ["No chain keeps the bounds that were set; none can be named the best."]
     if best["neutral"] or best["approach"]["low"] <= 0:
@@ -56,7 +63,12 @@ def verdict(chains: Sequence[dict[str, Any]], best: dict[str, Any] | None) -> li
     else:
         said = [_steers(best)]
     said += [_side(best)] if not best["neutral"] else []
-    said += _nearer_but(chains, best)
+    said += [
+        _breaks(chain, largest_quality_loss, generator_calls)
+        for chain in chains
+        if chain["steering_error"] is not None
+        and chain["steering_error"]["value"] < best["steering_error"]["value"]
+    ]
     said += _calls(chains, best)
     return said
 
@@ -64,10 +76,11 @@ def verdict(chains: Sequence[dict[str, Any]], best: dict[str, Any] | None) -> li
 def _steers(best: Numbers) -> str:
     gain, error, asked = best["gain"], best["steering_error"], best["asked"]
     oracle = best["oracle_error"]
+    low, high = share(gain["low"]), share(gain["high"])
     bound = f", the nearest possible output {number(oracle['value'], 2)}" if oracle else ""
     return (
-        f"{best['chain']} steers best: it makes {share(gain['value'])} of the way that is asked "
-        f"for ({share(gain['low'])} to {share(gain['high'])}) and ends {number(error['value'], 2)} "
+        f"Chain {best['chain']} steers best: it makes {share(gain['value'])} of the way that is "
+        f"asked for ({low} to {high}) and ends {number(error['value'], 2)} "
         f"from the goal; without steering it is {number(asked['value'], 2)}{bound}.{_costs(best)}"
     )
 
@@ -101,24 +114,15 @@ def _side(best: Numbers) -> str:
     return f"{found}; most of all, asking for {asked} moves {seen} by {signed(value, 2)} per unit."
 
 
-def _nearer_but(chains: Sequence[dict[str, Any]], best: Numbers) -> list[str]:
-    """Chains that come nearer than the best, and so broke a bound."""
-    nearer = [
-        chain
-        for chain in chains
-        if chain["steering_error"] is not None
-        and chain["steering_error"]["value"] < best["steering_error"]["value"]
-    ]
-    return [_breaks(chain) for chain in nearer]
-
-
-def _breaks(chain: Numbers) -> str:
-    quality, loss = chain["main_quality"] or "quality", share(main_loss(chain, "low"))
-    return (
-        f"{chain['chain']} comes nearer ({number(chain['steering_error']['value'], 2)}), but "
-        f"breaks a bound: it takes {chain['generator_calls']:.4g} calls, and may lose up to {loss} "
-        f"of {quality}."
-    )
+def _breaks(chain: Numbers, largest_quality_loss: float, generator_calls: float) -> str:
+    """What keeps a chain that comes nearer from being the best."""
+    loss, broken = main_loss(chain, "low"), []
+    if loss > largest_quality_loss:
+        broken.append(f"may lose up to {share(loss)} of {chain['main_quality']}")
+    if generator_calls and chain["generator_calls"] > ALIKE_CALLS * generator_calls:
+        broken.append(f"takes {chain['generator_calls']:.4g} generator calls")
+    nearer = number(chain["steering_error"]["value"], 2)
+    return f"Chain {chain['chain']} comes nearer ({nearer}), but {' and '.join(broken)}."
 
 
 def _calls(chains: Sequence[dict[str, Any]], best: Numbers) -> list[str]:

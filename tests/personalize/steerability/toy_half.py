@@ -53,6 +53,7 @@ class Toy(Steerable):
         self.asked_rows += len(contexts)
         z = np.stack([self.place(int(c)) for c in contexts])
         z = z + 0.01 * np.random.default_rng([seed, 3]).normal(size=5)  # the same for every row
+        z[:, 2] = z[:, 0]
         before = z.copy()
         calls = 2.0
         if goals is not None and chain is not None:

@@ -21,7 +21,8 @@ class RowMeasures:
     """Measures of every row; NaN in rows where nothing that was asked for could be measured.
 
     Attributes:
-        steering_error: Distance from the goal.
+        steering_error: Distance from the goal; what nothing is asked of is wanted where it was.
+        asked_error: The same in the dimensions that are asked for alone.
         gain: The way made along the asked one, as a share of it: 1 is exact, more overshoots,
             negative goes the wrong way.
         miscalibration: `|1 - gain|`.
@@ -32,6 +33,7 @@ class RowMeasures:
     """
 
     steering_error: Float[np.ndarray, " row"]
+    asked_error: Float[np.ndarray, " row"]
     gain: Float[np.ndarray, " row"]
     miscalibration: Float[np.ndarray, " row"]
     side_effects: Float[np.ndarray, " row"]
@@ -69,9 +71,12 @@ def row_measures(
     asked = np.sqrt(squared)
     gain = (made * wanted).sum(1) / squared
     across = np.linalg.norm(made - np.nan_to_num(gain)[:, None] * wanted, axis=1)
-    error = np.linalg.norm(wanted - made, axis=1)
+    missing = wanted - made
     return RowMeasures(
-        steering_error=np.where(np.isnan(asked), np.nan, error),
+        steering_error=np.where(np.isnan(asked), np.nan, np.linalg.norm(missing, axis=1)),
+        asked_error=np.where(
+            np.isnan(asked), np.nan, np.linalg.norm(missing * (wanted != 0), axis=1)
+        ),
         gain=gain,
         miscalibration=np.abs(1 - gain),
         side_effects=across / (np.linalg.norm(made, axis=1) + _STILL * asked),

@@ -23,7 +23,16 @@ from personalize.steerability.numbers import (
     main_loss,
     main_numbers,
 )
-from personalize.steerability.run import Asked, Asking, Pools, Questions, pools, spent, steered
+from personalize.steerability.run import (
+    Answers,
+    Asked,
+    Asking,
+    Pools,
+    Questions,
+    pools,
+    spent,
+    steered,
+)
 from personalize.steering.chain import Chain
 
 
@@ -44,16 +53,30 @@ class Evaluated:
     numbers: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """A chain as it is reported, and what it made."""
+
+    name: str
+    chain: Chain
+    trials: list[dict[str, Any]]
+    chosen: int | None
+    answers: Answers
+
+
 def evaluated_chains(asking: Asking, questions: Questions) -> list[Evaluated]:
     """Every configured chain, in order."""
     tuning, reported = (
         _frame(asking, questions, asked) for asked in (questions.tuning, questions.reported)
     )
-    possible = pools(asking, questions.reported.probe)
-    return [
-        _evaluated(asking, name, named, (tuning, reported), possible)
+    settled = [
+        _settled(asking, name, named, tuning, reported)
         for name, named in asking.options.chains.items()
     ]
+    made = [questions.reported.before, *(one.answers for one in settled)]
+    probe = questions.reported.probe
+    possible = pools(asking, probe).with_made(probe, made)
+    return [_evaluated(one, reported, possible) for one in settled]
 
 
 def _frame(asking: Asking, questions: Questions, asked: Asked) -> Frame:
@@ -70,30 +93,32 @@ def _frame(asking: Asking, questions: Questions, asked: Asked) -> Frame:
     )
 
 
-def _evaluated(
-    asking: Asking,
-    name: str,
-    named: NamedChain,
-    frames: tuple[Frame, Frame],
-    possible: Pools,
-) -> Evaluated:
-    tuning, reported = frames
+def _settled(
+    asking: Asking, name: str, named: NamedChain, tuning: Frame, reported: Frame
+) -> _Settled:
+    """The chain at equal calls and at its best strength, asked what is reported."""
     chain = named.chain
     if named.spend and asking.options.generator_calls:
         chain = spent(asking, tuning.asked, chain, named.spend, name)
     trials = _trials(asking, name, chain, named, tuning)
-    chosen = _chosen(trials, asking.options.largest_quality_loss)
-    chain = with_settings(chain, trials[chosen]["settings"]) if trials else chain
-    looked = looked_at(reported, steered(asking, reported.asked, chain, name))
-    oracle = possible.nearest(reported.asked.probe, looked.measures.known)
+    chosen = None
+    if trials:
+        chosen = _chosen(trials, asking.options.largest_quality_loss)
+        chain = with_settings(chain, trials[chosen]["settings"])
+    return _Settled(name, chain, trials, chosen, steered(asking, reported.asked, chain, name))
+
+
+def _evaluated(settled: _Settled, frame: Frame, possible: Pools) -> Evaluated:
+    looked = looked_at(frame, settled.answers)
+    oracle = possible.nearest(frame.asked.probe, looked.measures.known)
     numbers = all_numbers(looked, oracle) | {
-        "chain": name,
-        "settings": described(chain),
-        "neutral": chain == Chain(),
-        "trials": trials,
-        "chosen": chosen if trials else None,
+        "chain": settled.name,
+        "settings": described(settled.chain),
+        "neutral": settled.chain == Chain(),
+        "trials": settled.trials,
+        "chosen": settled.chosen,
     }
-    return Evaluated(name, looked, oracle, numbers)
+    return Evaluated(settled.name, looked, oracle, numbers)
 
 
 def _trials(
@@ -111,8 +136,6 @@ def _trials(
 
 
 def _chosen(trials: Sequence[dict[str, Any]], largest_quality_loss: float) -> int:
-    if not trials:
-        return 0
     tried = [
         Trial(
             steering_error=trial["steering_error"]["value"]

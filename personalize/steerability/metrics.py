@@ -118,6 +118,7 @@ def _rows_of_one(chain: Evaluated, half: Steerable) -> pl.DataFrame:
         "even_weight": probe.even_weight,
         "plain_weight": probe.plain_weight,
         "steering_error": measures.steering_error,
+        "asked_error": measures.asked_error,
         "gain": measures.gain,
         "side_effects": measures.side_effects,
         "oracle_error": chain.oracle,
@@ -134,7 +135,7 @@ def _rows_of_one(chain: Evaluated, half: Steerable) -> pl.DataFrame:
     columns = {name: pl.Series(name, values) for name, values in plain.items()}
     columns |= {name: pl.Series(name, values.tolist()) for name, values in lists.items()}
     columns["chain"] = pl.Series("chain", [chain.name] * len(probe.contexts))
-    numbers = ("steering_error", "gain", "side_effects", "oracle_error")
+    numbers = ("steering_error", "asked_error", "gain", "side_effects", "oracle_error")
     return pl.DataFrame(
         [columns[name].cast(kind) for name, kind in ROWS.polars.items()]
     ).with_columns(pl.col(numbers).fill_nan(None))

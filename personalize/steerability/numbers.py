@@ -101,6 +101,7 @@ def main_numbers(looked: Looked) -> dict[str, Any]:
     moved = np.where(np.isnan(measures.gain), np.nan, (looked.move != 0).any(1))
     return {
         "steering_error": as_json(even.mean(measures.steering_error)),
+        "asked_error": as_json(even.mean(measures.asked_error)),
         "gain": as_json(even.mean(measures.gain)),
         "miscalibration": as_json(even.mean(measures.miscalibration)),
         "side_effects": as_json(even.mean(measures.side_effects)),

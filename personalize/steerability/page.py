@@ -20,7 +20,8 @@ SECTIONS = (
 )
 COLUMNS = (
     ("gain", "gain", "share of the asked way that was made; 1 is exact"),
-    ("steering_error", "error", "distance from the goal, in goal space"),
+    ("steering_error", "error", "distance from the goal, what is not asked for included"),
+    ("asked_error", "in asked", "distance from the goal in the dimensions that are asked for"),
     ("regret", "regret", "error less that of the nearest possible output"),
     ("miscalibration", "miscalibration", "distance of the gain from 1"),
     ("side_effects", "side effects", "sine of the angle between the asked way and the way made"),

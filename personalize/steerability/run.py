@@ -1,6 +1,6 @@
 """The probe is asked: unsteered outputs, probes of both splits, and what every chain makes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -273,11 +273,25 @@ def steered(asking: Asking, asked: Asked, chain: Chain, name: str) -> Answers:
 class Pools:
     """Outputs that are possible in every context of a probe, for the oracle.
 
+    What has been made is possible, so what chains made for any goal of a context belongs here too;
+    then no regret is negative.
+
     Attributes:
         places: Goal values of every candidate and which are known, by context.
     """
 
     places: Mapping[int, tuple[np.ndarray, np.ndarray]]
+
+    def with_made(self, probe: Probe, made: Sequence[Answers]) -> "Pools":
+        """With what was made of a probe's rows beside them."""
+        places = {}
+        for context, (values, visible) in self.places.items():
+            rows = probe.contexts == context
+            places[context] = (
+                np.concatenate([values, *(answers.values[rows] for answers in made)]),
+                np.concatenate([visible, *(answers.known[rows] for answers in made)]),
+            )
+        return Pools(places)
 
     def nearest(
         self, probe: Probe, known: Bool[np.ndarray, "row goal"]

@@ -24,6 +24,7 @@ ROWS = TableSchema(
         Column("after", _floats, "the steered output"),
         Column("known", _flags, "dimensions that could be measured before and after"),
         Column("steering_error", _float32, "distance from the goal", nullable=True),
+        Column("asked_error", _float32, "the same where something is asked", nullable=True),
         Column("gain", _float32, "share of the asked way that was made", nullable=True),
         Column("side_effects", _float32, "share of the way made that is across", nullable=True),
         Column("oracle_error", _float32, "distance of the nearest possible output", nullable=True),

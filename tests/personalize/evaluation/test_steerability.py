@@ -47,18 +47,19 @@ def test_side_effects_are_the_sine_of_the_angle():
 
 
 @pytest.mark.parametrize(
-    ("move", "error", "gain", "miscalibration", "side"),
+    ("move", "error", "in_asked", "gain", "miscalibration", "side"),
     [
-        ([0.3, 0.0], 0.0, 1.0, 0.0, 0.0),  # perfect
-        ([0.0, 0.0], 0.3, 0.0, 1.0, 0.0),  # nothing is done
-        ([0.45, 0.0], 0.15, 1.5, 0.5, 0.0),  # half as far again
-        ([0.3, 0.2], 0.2, 1.0, 0.0, 0.2 / np.hypot(0.3, 0.2)),  # right, with a leak
-        ([-0.3, 0.0], 0.6, -1.0, 2.0, 0.0),  # the wrong way
+        ([0.3, 0.0], 0.0, 0.0, 1.0, 0.0, 0.0),  # perfect
+        ([0.0, 0.0], 0.3, 0.3, 0.0, 1.0, 0.0),  # nothing is done
+        ([0.45, 0.0], 0.15, 0.15, 1.5, 0.5, 0.0),  # half as far again
+        ([0.3, 0.2], 0.2, 0.0, 1.0, 0.0, 0.2 / np.hypot(0.3, 0.2)),  # right, with a leak
+        ([-0.3, 0.0], 0.6, 0.6, -1.0, 2.0, 0.0),  # the wrong way
     ],
 )
-def test_rows_whose_answer_is_known(move, error, gain, miscalibration, side):
+def test_rows_whose_answer_is_known(move, error, in_asked, gain, miscalibration, side):
     found = row_measures(np.array([[0.3, 0.0]]), np.array([move]), np.ones((1, 2), bool))
     assert found.steering_error[0] == pytest.approx(error, abs=1e-9)
+    assert found.asked_error[0] == pytest.approx(in_asked, abs=1e-9)
     assert found.gain[0] == pytest.approx(gain)
     assert found.miscalibration[0] == pytest.approx(miscalibration, abs=1e-9)
     assert found.side_effects[0] == pytest.approx(side, abs=1e-3)

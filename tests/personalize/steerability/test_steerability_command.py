@@ -9,6 +9,7 @@ import pytest
 from data_prep.artifact import read_artifact
 from personalize.__main__ import main
 from personalize.report.words import DASH
+from personalize.steerability.command import read_configuration
 from personalize.steerability.tables import ROWS
 
 CONFIGURATION = """
@@ -75,8 +76,17 @@ def test_side_effects_of_standing_still_are_blank_on_the_page(written):
     row = re.search(r"<tr[^>]*><td><span class=\"name dotmark c0\">.*?</tr>", page)
     assert row is not None
     cells = re.findall(r"<td.*?</td>", row[0])
-    assert cells[7] == f'<td class="n">{DASH}</td>'
-    assert cells[6].startswith('<td class="n" data-sort="1">1.000')
+    assert cells[8] == f'<td class="n">{DASH}</td>'
+    assert cells[7].startswith('<td class="n" data-sort="1">1.000')
+
+
+def test_the_documented_configurations_are_read():
+    folder = Path(__file__).parents[3] / "configs" / "personalize"
+    found = sorted(folder.glob("steerability*.yaml"))
+    assert found
+    for path in found:
+        options, _, _, _ = read_configuration(["--config", str(path), "--out", "unused"])
+        assert "none" in options.chains
 
 
 def run(folder: Path, words: str = "", *arguments: str) -> int:

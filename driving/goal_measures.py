@@ -17,7 +17,7 @@ from driving.simulation.kinematics import STEP_S
 from driving.simulation.state import Motion
 from driving.style.kinematic_measures import lateral_acceleration, peak_and_mean_acceleration
 from driving.style.leader import SLOWEST_FOLLOWING_MPS, leader
-from driving.style.smoothing import smoothed
+from driving.style.smoothing import smoothed, unwrapped
 from driving.world import AGENT_STATIC, World
 
 RIDE_STEPS = 40
@@ -88,16 +88,17 @@ def measured(rides: Motion, around: World) -> Measured:
         raise ValueError(
             f"rides must have {RIDE_STEPS + 1} steps, got {rides.speed_mps.shape[-1]}."
         )
-    speed = smoothed(rides.speed_mps, step_s=STEP_S)
-    jerk = smoothed(rides.speed_mps, step_s=STEP_S, derivative=2)
-    acceleration = smoothed(rides.speed_mps, step_s=STEP_S, derivative=1)
-    turning = smoothed(rides.poses[..., 2], step_s=STEP_S, derivative=1)
+    raw_mps, heading_rad = rides.speed_mps.flatten(0, 1), rides.poses[..., 2].flatten(0, 1)
+    speed = smoothed(raw_mps, step_s=STEP_S)
+    jerk = smoothed(raw_mps, step_s=STEP_S, derivative=2)
+    acceleration = smoothed(raw_mps, step_s=STEP_S, derivative=1)
+    turning = smoothed(unwrapped(heading_rad), step_s=STEP_S, derivative=1)
     gap_s, follows = _time_gap(rides, around)
     now_mps = around.ego_speed_mps[:, around.now, None]
     columns = {
         "mean_speed": speed.mean(-1),
         "time_gap": gap_s,
-        "peak_acceleration": peak_and_mean_acceleration(acceleration.flatten(0, 1))[0],
+        "peak_acceleration": peak_and_mean_acceleration(acceleration)[0],
         "peak_jerk": jerk.abs().amax(-1),
         "peak_lateral_acceleration": lateral_acceleration(speed, turning).abs().amax(-1),
         "progress": progress_along_route(rides, around) - RIDE_STEPS * STEP_S * now_mps,
@@ -130,7 +131,7 @@ def looked_at(world: World) -> World:
         line_limits_mps=world.line_limits_mps[:, none],
         line_limit_mask=world.line_limit_mask[:, none],
         line_lights=world.line_lights[:, none, steps],
-        route_lights=world.route_lights[:, steps],
+        route_lights=world.route_lights[..., steps],
     )
 
 
@@ -173,7 +174,7 @@ def foreseen(scene: PlannerInput) -> World:
         route_mask=scene.route_mask,
         route_limits_mps=scene.route_limits_mps,
         route_limit_mask=scene.route_limit_mask,
-        route_lights=scene.route_lights[:, None].expand(-1, looks, -1),
+        route_lights=scene.route_lights[..., None].expand(-1, -1, looks),
     )
 
 

@@ -1,13 +1,15 @@
 """What closeness to a goal is worth beside a planner's own scores, where one plan is taken."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 TRIED = 24
 WEAKEST = 1e-3
 NEAR = 0.02
 """A plan about as near to its goal as this is as near as the nearest one, in units of the space."""
+CONTACT_S = 0.95
+"""NAVSIM's bound on the time to collision."""
 
 
 def smallest_strength(
@@ -55,3 +57,27 @@ def standardized(values: Float[Tensor, "batch candidate"]) -> Float[Tensor, "bat
     """
     centred = values - values.mean(1, keepdim=True)
     return centred / values.std(1, correction=0, keepdim=True).clamp_min(1e-9)
+
+
+def no_nearer_contact(
+    contact_s: Float[Tensor, "batch candidate"],
+    scores: Float[Tensor, "batch candidate"],
+    *,
+    within_s: float = CONTACT_S,
+) -> Bool[Tensor, "batch candidate"]:
+    """Which candidates come no nearer to a contact than the one that the scores take.
+
+    The one they take always counts as such, and so does every one that keeps the bound.
+
+    Args:
+        contact_s: Least time to collision over each candidate's ride, if all others go on as now.
+        scores: The planner's own.
+        within_s: More time than this is as good as any.
+
+    Example:
+        >>> contact_s = torch.tensor([[0.5, 0.4, 0.6, 3.0]])
+        >>> no_nearer_contact(contact_s, torch.tensor([[1.0, 0.0, 0.0, 0.0]])).tolist()
+        [[True, False, True, True]]
+    """
+    taken = contact_s.gather(1, scores.argmax(1, keepdim=True))
+    return contact_s >= taken.clamp_max(within_s)

@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from driving.goals import PlanGoals, told
+from driving.goals import PlanGoals, driven_candidates, told
 from driving.planner.diffusion import DENOISING_STEPS, DiffusionPlanner
 from driving.planner.diffusion_sampler import DiffusionSampler
-from driving.planner.goal_worth import smallest_strength, standardized
+from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
 from driving.planner.going_on import going_on
 from driving.planner.guided_steps import Denoised, guided_steps, no_style
 from driving.planner.planner import Planner, PlannerInput, Plans, StyleCondition
+from driving.planner.proposal_score import time_to_collision
 from personalize.evaluation.goal_space import GoalSpace
 from personalize.generator import Value
 from personalize.steering.chain import Chain
@@ -208,9 +209,13 @@ class SteeredPlanner:
         scores: Float[Tensor, "batch candidate"],
         goals: Goals,
     ) -> Float[Tensor, "batch candidate"]:
-        """What is added to the scores; nothing can be added to `-inf`."""
+        """What is added to the scores: `-inf` where a contact comes nearer than it would anyhow."""
         selection = self._chain.selection
         worth = torch.zeros_like(scores)
+        if not (selection.strength or selection.critic_weight):
+            return worth
+        contact_s = time_to_collision(scene, driven_candidates(scene, poses))
+        worth = worth.masked_fill(~no_nearer_contact(contact_s, scores), -torch.inf)
         if selection.critic_weight and self._critic is not None:
             worth = worth + selection.critic_weight * standardized(self._critic(poses, scene))
         if selection.strength:

@@ -1,0 +1,97 @@
+"""The two denoising steps of the diffusion planner, guided away from what is not wanted."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from driving.planner.diffusion import DENOISING_STEPS, NOISE_STEP, DiffusionPlanner
+from driving.planner.diffusion_decoder import SeenScene
+from driving.planner.planner import PLAN_STEPS, PlannerInput, StyleCondition
+from driving.planner.scene_encoder import SceneTokens
+from personalize.steering.guidance import guide
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """Candidates of the diffusion planner before one is picked.
+
+    Attributes:
+        encoded: What the encoder made of the scenes.
+        changes: How the candidates differ from going on as now.
+        logits: Their probabilities before the softmax.
+    """
+
+    encoded: SceneTokens
+    changes: Float[Tensor, "batch candidate time 3"]
+    logits: Float[Tensor, "batch candidate"]
+
+
+def guided_steps(
+    planner: DiffusionPlanner,
+    scene: PlannerInput,
+    style: StyleCondition,
+    *,
+    weight: float = 1.0,
+    negative: DiffusionPlanner | None = None,
+    seed: int = 0,
+) -> Denoised:
+    """What `DiffusionPlanner.plan` picks from, guided as one likes; see `guide`.
+
+    The planner's own `guidance` is not looked at. A weight of 1 asks nothing of the negative.
+
+    Args:
+        planner: The planner.
+        scene: A batch.
+        style: What is asked for.
+        weight: How far an answer moves from the negative's to the planner's under the style.
+        negative: What to move away from, under no style: a worse planner with the same anchors.
+            None takes the planner itself.
+        seed: Of the noise.
+    """
+    other, rows = negative or planner, len(style.values)
+    encoded = planner.encoder(scene)
+    seen = _seen(planner, encoded)
+    none = no_style(style)
+    away = seen if other is planner else _seen(other, other.encoder(scene))
+    noise = torch.randn(
+        len(planner.anchors), PLAN_STEPS, 2, generator=torch.Generator().manual_seed(seed)
+    ).to(planner.anchors)
+    clean = planner.clean
+    noisy = planner.noised(clean[..., :2], noise, NOISE_STEP).expand(rows, -1, -1, -1)
+    changes, logits = noisy, noisy
+    for step, following in zip(DENOISING_STEPS, (*DENOISING_STEPS[1:], None), strict=True):
+        changes, logits = _said(planner, noisy, step, style, seen)
+        if weight != 1.0:
+            from_changes, from_logits = _said(other, noisy, step, none, away)
+            changes = guide(from_changes, (changes, weight))
+            logits = guide(from_logits, (logits, weight))
+        if following is not None:
+            found = planner.normalised(changes)[..., :2]
+            signal, after = planner.signal[step], planner.signal[following]
+            left = (noisy - signal.sqrt() * found) / (1 - signal).sqrt()
+            noisy = after.sqrt() * found + (1 - after).sqrt() * left
+    return Denoised(encoded, changes, logits)
+
+
+def no_style(style: StyleCondition) -> StyleCondition:
+    """Nothing is asked, in as many rows."""
+    return StyleCondition(torch.zeros_like(style.values), torch.zeros_like(style.mask))
+
+
+def _seen(planner: DiffusionPlanner, encoded: SceneTokens) -> SeenScene:
+    return planner.decoder.see(encoded.tokens, encoded.mask)
+
+
+def _said(
+    planner: DiffusionPlanner,
+    noisy: Float[Tensor, "batch candidate time 2"],
+    step: int,
+    style: StyleCondition,
+    seen: SeenScene,
+) -> tuple[Float[Tensor, "batch candidate time 3"], Float[Tensor, "batch candidate"]]:
+    time = noisy.new_full((len(noisy),), float(step))
+    (said,) = planner.decoder(noisy, planner.clean, time, style, seen)
+    offsets = said.offsets.to(planner.unit.dtype)
+    return torch.addcmul(planner.anchors, offsets, planner.unit), said.logits

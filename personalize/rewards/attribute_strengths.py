@@ -15,6 +15,7 @@ from personalize.rewards.bradley_terry import RewardTraining, bradley_terry_loss
 
 CLIP = 20.0
 """Raw strengths stay within plus and minus this, by a hyperbolic tangent."""
+QUANTILES = 101
 
 
 @final
@@ -48,6 +49,9 @@ class AttributeStrengths(nn.Module):
     """How much of every attribute a sequence shows, 0 to 1: the mean of an ensemble.
 
     0 and 1 are the least and the most of the sequences it was fitted on; beyond them it is clipped.
+    Comparisons tell an order, no distances: half a strength need not be half of what a ruler would
+    measure, and two extremes stretch the scale. `ranks` has an even scale whatever the order came
+    from, and is the one to set targets on.
 
     Args:
         features: Numbers per step.
@@ -59,13 +63,13 @@ class AttributeStrengths(nn.Module):
 
     Source:
         Dong et al., 2023, AlignDiff, arXiv:2310.02054, and its released attribute function: three
-        networks of width 128, four heads and two layers, whose clipped outputs are averaged.
+        networks of width 128, four heads and two layers, whose clipped outputs are averaged and
+        scaled by their extremes. The ranks are ours.
     """
 
     feature_mean: Tensor
     feature_scale: Tensor
-    low: Tensor
-    high: Tensor
+    quantiles: Tensor
 
     def __init__(
         self,
@@ -85,8 +89,8 @@ class AttributeStrengths(nn.Module):
         )
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_scale", torch.ones(features))
-        self.register_buffer("low", torch.zeros(len(self.names)))
-        self.register_buffer("high", torch.ones(len(self.names)))
+        even = torch.linspace(0, 1, QUANTILES)[:, None]
+        self.register_buffer("quantiles", even.repeat(1, len(self.names)))
 
     def scaled(self, sequences: Float[Tensor, "row step feature"]) -> Tensor:
         """Features with mean 0 and scale 1 over the sequences it was fitted on."""
@@ -103,7 +107,16 @@ class AttributeStrengths(nn.Module):
         self, sequences: Float[Tensor, "row step feature"], mask: Bool[Tensor, "row step"]
     ) -> Float[Tensor, "row attribute"]:
         """Strengths from 0 to 1."""
-        return ((self.raw(sequences, mask) - self.low) / (self.high - self.low)).clamp(0, 1)
+        low, high = self.quantiles[0], self.quantiles[-1]
+        return ((self.raw(sequences, mask) - low) / (high - low)).clamp(0, 1)
+
+    def ranks(
+        self, sequences: Float[Tensor, "row step feature"], mask: Bool[Tensor, "row step"]
+    ) -> Float[Tensor, "row attribute"]:
+        """Share of the sequences it was fitted on that show less, in steps of a hundredth."""
+        raw = self.raw(sequences, mask)
+        less = (self.quantiles[:, None] < raw).sum(0) - 1
+        return less.clamp_min(0).to(raw.dtype) / (QUANTILES - 1)
 
 
 def fit_attribute_strengths(
@@ -153,17 +166,16 @@ def fit_attribute_strengths(
 
         train(member, loss, len(better), replace(chosen, seed=chosen.seed + number))
     with torch.no_grad():
-        low, high = model.eval().raw(sequences, mask).aminmax(dim=0)
-    if not (high > low).all():
+        raw = model.eval().raw(sequences, mask)
+        model.quantiles.copy_(raw.quantile(torch.linspace(0, 1, QUANTILES).to(raw), dim=0))
+    if not (model.quantiles[-1] > model.quantiles[0]).all():
         raise ValueError("All sequences show as much of an attribute: there is nothing to scale.")
-    model.low.copy_(low)
-    model.high.copy_(high)
     return model
 
 
 @final
 class StrengthReward(Reward[X, Context]):
-    """The strengths of attributes as a reward."""
+    """The strengths of attributes as a reward, by their extremes or by rank."""
 
     def __init__(
         self,
@@ -174,15 +186,17 @@ class StrengthReward(Reward[X, Context]):
                 Float[Tensor, "batch particle step feature"], Bool[Tensor, "batch particle step"]
             ],
         ],
+        *,
+        by_rank: bool = False,
     ) -> None:
-        """Take the model and what turns particles into sequences."""
+        """Take the model, what turns particles into sequences, and which scale to use."""
         self.names = model.names
-        self._model, self._features = model, features
+        self._strengths, self._features = (model.ranks if by_rank else model), features
 
     def __call__(self, x: X, context: Context) -> Float[Tensor, "batch particle attribute"]:
         """Strengths of every particle, 0 to 1."""
         sequences, mask = self._features(x, context)
-        return self._model(sequences.flatten(0, 1), mask.flatten(0, 1)).unflatten(
+        return self._strengths(sequences.flatten(0, 1), mask.flatten(0, 1)).unflatten(
             0, sequences.shape[:2]
         )
 

@@ -35,7 +35,7 @@ from personalize.rewards.groups import (
 )
 
 PEOPLE, EACH, FEATURES, RESPONSES = 200, 12, 8, 400
-PEAK, POOL, KL_PRICE = 2.0, 60, 0.3
+PEAK, POOL, KL_PRICE, RESTARTS = 2.0, 60, 0.3, 4
 TRAINING = RewardTraining(steps=80, learning_rate=5e-2, weight_decay=1e-2)
 CRITERION = (
     "minority accuracy at least 0.9, majority at least that of one reward less 0.01, and the "
@@ -100,7 +100,7 @@ def one_seed(seed: int, share: float) -> dict[str, float]:
             training=replace(TRAINING, seed=1000 * seed + start),
         )  # fmt: skip
 
-    one, two = fit(1)(0), best_groups(4, fit(2))
+    one, two = fit(1)(0), best_groups(RESTARTS, fit(2))
     clusters = clustered_as(two.person_group, minority)
     result = {"people in their group": max(clusters, 1 - clusters)}
     order = [0, 1] if clusters >= 0.5 else [1, 0]

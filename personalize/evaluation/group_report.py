@@ -53,7 +53,7 @@ def group_report(
     utilities: Float[np.ndarray, " person"],
     groups: Sequence[str],
     *,
-    before: Float[np.ndarray, " person"] | None = None,
+    before: Float[np.ndarray, " paired"] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> GroupReport:

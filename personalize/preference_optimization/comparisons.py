@@ -30,8 +30,8 @@ class Comparisons:
     """
 
     better: Int[Tensor, " comparison"]
-    worse: Int[Tensor, " comparison"]
-    strength: Float[Tensor, " comparison"]
+    worse: Int[Tensor, " paired"]
+    strength: Float[Tensor, " labelled"]
 
     def __post_init__(self) -> None:
         lengths = len(self.better), len(self.worse), len(self.strength)

@@ -48,9 +48,9 @@ class RankedFactors:
             raise ValueError(f"margins must not be negative, got {self.margins}.")
 
     def __call__(
-        self, first: Float[Tensor, "*pair factor"], second: Float[Tensor, "*pair factor"]
-    ) -> tuple[Int[Tensor, "*pair"], Int[Tensor, "*pair"]]:
-        """Who wins each pair, and by which factor.
+        self, first: Float[Tensor, "*#pair factor"], second: Float[Tensor, "*#pair factor"]
+    ) -> tuple[Int[Tensor, "*#pair"], Int[Tensor, "*#pair"]]:
+        """Who wins each pair, and by which factor; the two are broadcast to one shape.
 
         Returns:
             1 where the first wins, -1 where the second does, 0 where nothing decides; and the

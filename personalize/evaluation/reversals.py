@@ -82,6 +82,7 @@ def reversals(
     """
     if not margin >= 0:
         raise ValueError(f"margin must not be negative, got {margin:g}.")
+    goals, mask = goals.cpu(), mask.cpu()  # where the generator is
     first, second = torch.triu_indices(len(goals), len(goals), offset=1)
     known = mask[first] & mask[second]
     ahead = known & (goals[first] - goals[second] > margin)
@@ -113,7 +114,9 @@ def reversal_report(
         found: The reversals.
         seed: Of the bootstrap.
     """
-    right = comparison_accuracy(scores.double(), found.comparisons).view(-1, 2).numpy()
+    right = (
+        comparison_accuracy(scores.detach().cpu().double(), found.comparisons).view(-1, 2).numpy()
+    )
     return ReversalReport(
         accuracy=bootstrap_interval(right.mean(1), seed=seed),
         both_right=_share((right == 1).all(1), seed),

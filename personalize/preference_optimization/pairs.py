@@ -137,9 +137,9 @@ def ranked_comparisons(
     _, sizes = torch.unique_consecutive(contexts[order], return_counts=True)
     size = sizes.repeat_interleave(sizes)
     start = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    place = torch.arange(len(order)) - start
+    place = torch.arange(len(order), device=start.device) - start
     generator = Generator().manual_seed(seed)
-    draw = torch.rand(per_row, len(order), generator=generator, dtype=torch.float64)
+    draw = torch.rand(per_row, len(order), generator=generator, dtype=torch.float64).to(size.device)
     step = 1 + (draw * (size - 1)).long()  # never 0 of a whole turn: a partner is another row
     partner = (place + step) % size + start
     pairs = torch.stack([order.expand(per_row, -1), order[partner]], -1)[:, size > 1].flatten(0, 1)

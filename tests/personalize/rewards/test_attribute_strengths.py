@@ -39,6 +39,11 @@ def learnt() -> tuple[AttributeStrengths, torch.Tensor, torch.Tensor]:
     return model, sequences, shown
 
 
+def unpadded(made: torch.Tensor, context: None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Particles are their own features, every step of them there."""
+    return made, torch.ones(made.shape[:3], dtype=torch.bool)
+
+
 def test_the_hidden_attributes_are_found_from_comparisons_a_tenth_of_them_wrong(
     learnt: tuple[AttributeStrengths, torch.Tensor, torch.Tensor],
 ):
@@ -131,7 +136,7 @@ def test_as_a_reward_every_particle_has_its_strengths(
     mask = torch.ones(particles.shape[:3], dtype=torch.bool)
     with torch.no_grad():
         for by_rank, plain in ((False, model), (True, model.ranks)):
-            reward = StrengthReward(model, lambda made, _: (made, mask), by_rank=by_rank)
+            reward = StrengthReward(model, unpadded, by_rank=by_rank)
             assert reward.names == NAMES
             expected = plain(sequences[:6], mask.flatten(0, 1)).unflatten(0, (2, 3))
             torch.testing.assert_close(reward(particles, None), expected)

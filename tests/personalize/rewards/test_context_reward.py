@@ -18,6 +18,11 @@ from personalize.rewards.context_reward import (
 )
 
 
+def itself(made: torch.Tensor, context: None) -> torch.Tensor:
+    """Particles are their own features."""
+    return made
+
+
 def test_the_mean_is_over_probabilities_not_over_margins():
     shares = torch.tensor([0.25, 0.75])
     margins = torch.tensor([math.log(9.0), math.log(1 / 3)])
@@ -65,7 +70,7 @@ def test_a_reward_learns_which_context_asks_for_what():
         training=RewardTraining(steps=200, learning_rate=1e-2),
     )  # fmt: skip
     ends = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).repeat(2, 1, 1)
-    value = ContextValue(model, lambda made, _: made, torch.eye(2))
+    value = ContextValue(model, itself, torch.eye(2))
     with torch.no_grad():
         scores = value(ends, None)
     assert scores[0, 0] > scores[0, 1]

@@ -42,6 +42,11 @@ def opposed(people: int = 12, each: int = 8) -> tuple[torch.Tensor, Comparisons,
     return responses, decided(torch.where(wins[:, None], pairs, pairs.flip(1))), who
 
 
+def itself(made: torch.Tensor, context: None) -> torch.Tensor:
+    """Particles are their own features."""
+    return made
+
+
 def found(seed: int = 0) -> FittedGroups:
     responses, comparisons, people = opposed()
     return fit_groups(
@@ -123,7 +128,7 @@ def test_taking_turns_is_fair_to_both_groups_and_worthless_per_sample():
 def test_groups_as_a_reward_and_the_worst_as_a_value():
     model = rewards_with([[1.0, 0.0], [0.0, 1.0]])
     x = torch.tensor([[[3.0, 1.0], [2.0, 5.0], [-1.0, 0.0]]])
-    reward = GroupReward(model, lambda made, _: made)
+    reward = GroupReward(model, itself)
     assert isinstance(reward, Reward)
     assert reward.names == ("group_0", "group_1")
     with torch.no_grad():

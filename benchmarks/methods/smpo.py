@@ -4,6 +4,10 @@
 policy with a number per response learns from the pairs, with as many steps and the same mean weight
 for every loss. Reward models of several qualities stand beside: their correlation with the truth,
 and one fitted to the very labels. Alignment is Spearman's correlation of the policy with the truth.
+
+A label turned round turns both the weight and the margin round: the smoothed loss stays what it
+was. That it falls by nothing shows no smoothing, only that it does not read the labels. What counts
+is whether it beats plain labels that the same reward model gave.
 """
 
 import argparse
@@ -24,7 +28,10 @@ from personalize.rewards.bradley_terry import bradley_terry_loss
 
 RESPONSES, FEATURES, PAIRS, FLIPPED, STEPS = 64, 8, 320, 0.3, 150
 QUALITIES = (0.3, 0.6, 0.8, 0.95)
-CRITERION = "the drop under 30 % flips is smaller than DPO's: interval of the difference above 0"
+CRITERION = (
+    "the drop under 30 % flips is smaller than DPO's, and alignment above that of plain labels by "
+    "the same reward model: both intervals of the difference above 0"
+)
 
 
 def main() -> None:
@@ -54,8 +61,7 @@ def experiment(seeds: tuple[int, ...]) -> dict[str, Any]:
         "smpo_minus_hard_labels_of_the_same_reward": vars(best),
         "seeds": list(seeds),
         "criterion": CRITERION,
-        "shown": gain.low > 0,
-        "beats_hard_labels_of_its_own_reward": best.low > 0,
+        "shown": gain.low > 0 and best.low > 0,
     }
 
 

@@ -15,7 +15,8 @@ def smoothed_weight(
 
     The paper's `2 alpha - gamma`, with `alpha / gamma` the logistic function of the difference, is
     this. It is 0 where the model sees no difference, so that such a pair has no gradient, and
-    negative where it disagrees with the label, so that the loss pulls the other way. It depends on
+    negative where it disagrees with the label, so that the loss pulls the other way. So the label
+    has no part in it: turned round it turns weight and margin, and the loss stays. It depends on
     the size of the rewards: bring them to [0, 1] by `unit_range` first, where it stays within
     `0.462 * scale`.
 

@@ -81,11 +81,11 @@ def test_it_falls_less_than_plain_pairs_under_wrong_labels_and_hard_labels_do_no
     monkeypatch.setattr(smpo, "QUALITIES", (0.3, 0.8))
     monkeypatch.setattr(smpo, "STEPS", 80)
     found = smpo.experiment((0, 1))
-    assert found["shown"], found
+    assert found["smaller_drop_than_dpo"]["low"] > 0
     alignment = {name: row["mean"] for name, row in found["alignment"].items()}
     assert alignment["SmPO, reward 0.80"] == alignment["SmPO, reward 0.80, clean"]
     assert alignment["SmPO, reward 0.30"] < alignment["DPO, 30 % flipped"]
-    assert not found["beats_hard_labels_of_its_own_reward"]
+    assert not found["shown"]  # plain labels by the same reward do no worse
 
 
 def test_what_has_no_weight_is_refused():

@@ -36,7 +36,7 @@ STEPS, SEQUENCES, COMPARED = 16, 1000, 1000
 NAMES = ("fast", "restless")
 ASKED = ("speed", "acceleration", "braking", "jerk", "lateral_acceleration", "time_gap")
 CANDIDATES, GUIDANCE, SPREAD = (1, 16, 64), (1.0, 1.5, 3.0), 0.2
-TIE_GAP, DRIVES, DRIVE_PAIRS = 0.1, 1500, 1500
+TIE_GAP, DRIVES, DRIVE_PAIRS = 0.1, 800, 1000
 TRAINING = RewardTraining(steps=250, batch_size=64, learning_rate=2e-3)
 CRITERION = (
     "held-out comparisons right on more than 0.9 for both attributes; the error of the picked "
@@ -228,7 +228,7 @@ def drives(folder: Path, seeds: tuple[int, ...]) -> dict[str, Any]:
         build = partial(AttributeStrengths, learnt[0].shape[-1], ASKED, width=32, heads=2, layers=1)
         model = fit_attribute_strengths(
             learnt[0], torch.ones(learnt[0].shape[:2], dtype=torch.bool), answers, build=build,
-            training=replace(TRAINING, seed=seed, steps=400),
+            training=replace(TRAINING, seed=seed, steps=300),
         )  # fmt: skip
         with torch.no_grad():
             strengths = model(held[0], torch.ones(held[0].shape[:2], dtype=torch.bool))

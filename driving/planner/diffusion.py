@@ -173,6 +173,17 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         encoded = self.encoder(scene)
         seen = self.decoder.see(encoded.tokens, encoded.mask)
         changes, logits = self._denoised(seen, style, seed)
+        return self.plans_of(scene, encoded, style, changes, logits)
+
+    def plans_of(
+        self,
+        scene: PlannerInput,
+        encoded: SceneTokens,
+        style: StyleCondition,
+        changes: Float[Tensor, "batch candidate time 3"],
+        logits: Float[Tensor, "batch candidate"],
+    ) -> Plans:
+        """Plans from what denoising ended in: poses in the scene's frame, and the pick's scores."""
         outputs = self.sub_score_heads(self._normalised(changes), encoded.tokens, encoded.mask)
         poses = going_on(scene).poses(changes)
         shares = logits.to(poses.dtype).log_softmax(-1)

@@ -36,7 +36,7 @@ class Mixture:
 
 
 def from_a_start(start_noise: float) -> NoiseSchedule:
-    """Five steps down to half the noise of the start; a last one, above it, has half as much again."""
+    """Five steps down to half the noise of the start, and one above it with half as much again."""
     down = torch.linspace(0.5, 1.0, STEPS_TAKEN + 1)
     noise = start_noise * torch.cat([down, torch.tensor([1.5])])
     return NoiseSchedule(torch.ones_like(noise), noise)

@@ -1,6 +1,7 @@
 """A planner guided away from a worse one: plans moved along what sets the two apart."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -91,8 +92,8 @@ class ContrastivePlanner(Planner):
         ValueError: If the two have different anchors.
 
     Source:
-        Wang et al., 2025, Diffusion-NPO, whose negative network is called with the empty
-        condition.
+        Wang et al., 2025, Diffusion-NPO, arXiv:2505.11245; as in their released pipelines the
+        negative network is called with the empty condition.
     """
 
     positive: DiffusionPlanner
@@ -114,7 +115,7 @@ class ContrastivePlanner(Planner):
         encoded = planner.encoder(scene)
         wanted = SceneDenoiser.of(planner, encoded, style)
         unwanted = SceneDenoiser.of(self.negative, encoded, no_style(style))
-        schedule = noise_schedule(planner)
+        schedule = self._schedule
         drawn = torch.randn(
             len(planner.anchors), PLAN_STEPS, 2, generator=torch.Generator().manual_seed(seed)
         ).to(planner.anchors.device)
@@ -129,6 +130,11 @@ class ContrastivePlanner(Planner):
             if following is not None:
                 state = schedule.denoised(state, places(planner, changes), step, following)
         return planner.plans_of(scene, encoded, style, changes, logits)
+
+    @cached_property
+    def _schedule(self) -> NoiseSchedule:
+        """Made once: checking it waits for the device."""
+        return noise_schedule(self.positive)
 
 
 def no_style(style: StyleCondition) -> StyleCondition:

@@ -18,6 +18,7 @@ from driving.evaluation.conditions import asked_styles
 from driving.load import AVERAGED, PLANNER, LoadedPlanner, load_planner
 from driving.planner.diffusion import TRAINING_STEPS, DiffusionPlanner
 from driving.planner.planner import PLAN_STEPS, PlannerInput, StyleCondition
+from driving.planner.scene_encoder import SceneTokens
 from driving.planning_rows import read_planning_rows
 from driving.style.tables import SAMPLES
 from personalize.checkpoint import KIND
@@ -26,6 +27,7 @@ from personalize.steering.truncated_fine_tuning import pseudo_huber, truncated_s
 
 STEPS_TAKEN, STRIDE = 5, 2
 """Of 25 denoising steps over the 50 that a planner is trained at, so many are taken."""
+ENCODED_AT_ONCE = 256
 
 
 def write_negative(  # noqa: PLR0913  (one parameter per option of the command)
@@ -138,12 +140,12 @@ def negative_planner(
     student = copy.deepcopy(reference)
     student.decoder.requires_grad_(requires_grad=True)
     rows, device = len(styles.values), styles.values.device
+    every = encoded_scenes(reference, scenes)
 
     def loss(_number: int) -> Tensor:
         chosen = torch.randint(rows, (min(settings.batch_size, rows),), device=device)
         asked = planner.style_dropout(styles.rows(chosen))
-        with torch.no_grad():
-            encoded = reference.encoder(scenes.rows(chosen))
+        encoded = SceneTokens(every.tokens[chosen], every.mask[chosen])
         teaching = asked if told else no_style(asked)
         return truncated_planner_loss(
             SceneDenoiser.of(student, encoded, asked),
@@ -152,6 +154,19 @@ def negative_planner(
 
     fine_tuned(student, loss, settings, description="steps learnt")
     return student.requires_grad_(requires_grad=True).eval()
+
+
+@torch.no_grad()
+def encoded_scenes(planner: DiffusionPlanner, scenes: PlannerInput) -> SceneTokens:
+    """All scenes as the encoder reads them, a few hundred at a time."""
+    count = len(scenes.ego_size_m)
+    parts = [
+        planner.encoder(scenes.rows(slice(first, first + ENCODED_AT_ONCE)))
+        for first in range(0, count, ENCODED_AT_ONCE)
+    ]
+    return SceneTokens(
+        torch.cat([part.tokens for part in parts]), torch.cat([part.mask for part in parts])
+    )
 
 
 def truncated_planner_loss(student: SceneDenoiser, reference: SceneDenoiser) -> Float[Tensor, ""]:

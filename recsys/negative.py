@@ -156,8 +156,8 @@ def negative_recommender(
         sampling: How answers are drawn.
 
     Source:
-        In the manner of Wang et al., 2025, Self-NPO, which fine-tunes a diffusion model on what
-        itself makes; that samples are items, drawn under no preference, is ours.
+        In the manner of Wang et al., 2025, Self-NPO, arXiv:2505.11777, which fine-tunes a
+        diffusion model on what itself makes; that it is items, drawn under no preference, is ours.
     """
     reference = copy.deepcopy(recommender).requires_grad_(requires_grad=False).eval()
     student = copy.deepcopy(recommender).requires_grad_(requires_grad=True).train()

@@ -13,7 +13,7 @@ interval above 0, and the validity is not lower, with an interval that does not 
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ from recsys.retriever.mender_emb import MenderEmb
 
 STYLES_ASKED = ("aggressive", "conservative")
 ASKED_OF_ITEMS = (("recommendation", "oracle"), ("fine_steering", "stated"))
+GENERATORS = ("under-trained planner", "planner", "mender_emb")
 CONTEXTS = 512
 UNDER_TRAINED_SAMPLES = 800
 
@@ -85,21 +86,12 @@ def main() -> None:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--steps", type=int, default=200, help="of fine-tuning (default: %(default)s)")
     add("--training-steps", type=int, default=250, help="of the under-trained planner")
+    add("--only", nargs="+", choices=GENERATORS, default=list(GENERATORS), help="these generators")
     add("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    loaded = load_planner(options.planner)
-    paths = {name: options.driving / name for name in loaded.paths}
-    loaded = replace(loaded, paths=paths)
-    scenes = PlannedScenes.read(loaded, options.samples)
-    young = under_trained(loaded, options.training_steps)
-    generators = {
-        "under-trained planner": planner_evaluation(young, loaded, scenes, options.steps),
-        "planner": planner_evaluation(loaded.planner, loaded, scenes, options.steps),
-        "mender_emb": recommender_evaluation(options.recommender, options.benchmark, options.steps),
-    }
     rows: list[dict[str, Any]] = []
     verdicts: dict[str, bool] = {}
-    for name, evaluate in generators.items():
+    for name, evaluate in evaluations(options):
         found = compared(name, evaluate, options.weights, options.seeds)
         rows += found
         (verdicts[name],) = (
@@ -119,6 +111,25 @@ def main() -> None:
                     "shown": all(verdicts.values()),
                 }
             )
+        )
+
+
+def evaluations(options: argparse.Namespace) -> Iterator[tuple[str, Evaluate]]:
+    """The generators that are asked for, each opened when it is its turn."""
+    driving = [name for name in options.only if name != "mender_emb"]
+    if driving:
+        loaded = load_planner(options.planner)
+        loaded = replace(loaded, paths={name: options.driving / name for name in loaded.paths})
+        scenes = PlannedScenes.read(loaded, options.samples)
+        for name in driving:
+            planner = loaded.planner
+            if name == "under-trained planner":
+                planner = under_trained(loaded, options.training_steps)
+            yield name, planner_evaluation(planner, loaded, scenes, options.steps)
+    if "mender_emb" in options.only:
+        yield (
+            "mender_emb",
+            recommender_evaluation(options.recommender, options.benchmark, options.steps),
         )
 
 

@@ -179,10 +179,11 @@ def truncated_loss(
         corner: See `pseudo_huber`.
 
     Source:
-        In the manner of Wang et al., 2025, Self-NPO: truncated diffusion fine-tuning with a
-        corner of 0.001. Their released script begins from noised images of a folder and takes a
-        moving average of the student for its target; here states begin from noise and the target
-        stays that of the reference.
+        In the manner of Wang et al., 2025, Self-NPO, arXiv:2505.11777: truncated diffusion
+        fine-tuning with a corner of 0.001. Their released script begins from noised images of a
+        folder, at a step drawn for each, and takes its target from a moving average of the
+        student, told no condition; here states may begin from noise alone, and the target stays
+        that of the reference.
     """
     with torch.no_grad():
         target = reference(states.reached, states.reached_step)
@@ -206,8 +207,9 @@ def mixed_weights(
         ValueError: If a copy has other names.
 
     Source:
-        Wang et al., 2025, Diffusion-NPO, whose negative weights are `theta + alpha * eta +
-        beta * delta` with the offsets `eta` of the improved and `delta` of the negative model.
+        Wang et al., 2025, Diffusion-NPO, arXiv:2505.11245, whose negative weights are
+        `theta + alpha * eta + beta * delta` with the offsets `eta` of the improved and `delta` of
+        the negative model.
 
     Example:
         >>> better, worse = {"w": torch.tensor(3.0)}, {"w": torch.tensor(0.0)}

@@ -57,7 +57,7 @@ class ContrastiveDecoder(Generic[State, Other]):
 
     Source:
         Li et al., 2023, Contrastive Decoding, arXiv 2210.15097; the negative model is called with
-        the empty condition as in Wang et al., 2025, Diffusion-NPO.
+        the empty condition as in Wang et al., 2025, Diffusion-NPO, arXiv 2505.11245.
     """
 
     def __init__(

@@ -19,7 +19,12 @@ from driving.contrastive import (
     places,
 )
 from driving.load import load_planner
-from driving.negative import negative_planner, training_contexts, truncated_planner_loss
+from driving.negative import (
+    encoded_scenes,
+    negative_planner,
+    training_contexts,
+    truncated_planner_loss,
+)
 from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.diffusion_decoder import TIME_FEATURES
 from driving.planner.ego_mlp import EgoMlp
@@ -161,6 +166,15 @@ def test_only_the_decoder_of_the_copy_is_trained_and_the_planner_stays_as_it_is(
     }
     assert changed == {"decoder"}
     assert all(weight.requires_grad for weight in worse.parameters())
+
+
+def test_scenes_are_encoded_the_same_a_few_at_a_time(monkeypatch):
+    made, scene = planner(), random_scene(5)
+    whole = encoded_scenes(made, scene)
+    monkeypatch.setattr("driving.negative.ENCODED_AT_ONCE", 2)
+    parts = encoded_scenes(made, scene)
+    assert torch.allclose(parts.tokens, whole.tokens, atol=1e-5)
+    assert torch.equal(parts.mask, whole.mask)
 
 
 def _gap(one: DiffusionPlanner, style: StyleCondition, other: DiffusionPlanner) -> float:

@@ -52,12 +52,46 @@ example:
   driving embed --checkpoint runs/diffusion --splits test --out artifacts/scene_vectors""",
 )
 
+
+def _negative_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    for name in ("scenes", "styles", "style-vectors"):
+        add(f"--{name}", type=Path, help="artifact (default: the one trained on)")
+    add("--contexts", type=int, default=2048, help="training scenes at most (default: %(default)s)")
+    add("--steps", type=int, default=300, help="steps of the optimizer (default: %(default)s)")
+    add("--batch-size", type=int, default=64, help="scenes in a step (default: %(default)s)")
+    add("--learning-rate", type=float, default=1e-4, help="of the optimizer (default: %(default)s)")
+    add(
+        "--told",
+        action="store_true",
+        help="tell the style to what the copy learns from; else it is told none",
+    )
+    add("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
+    add("--device", help="torch device (default: a GPU where there is one)")
+    add_output_options(parser, "the checkpoint")
+
+
+_NEGATIVE = Command(
+    "negative",
+    "write a worse copy of a planner, to be guided away from",
+    "driving.negative:write_negative",
+    _negative_options,
+    """Fine-tune a copy of a planner on what it says itself after a few denoising steps, and write
+it as a checkpoint like the one read. Only scenes are looked at, not what was driven in them.
+Guidance away from the copy is `chain.guidance.negative`.
+
+example:
+  driving negative --checkpoint runs/diffusion --out runs/diffusion-negative""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     *STYLE_COMMANDS,
     _FIT,
     _VALIDATE,
     _TEST,
     _EMBED,
+    _NEGATIVE,
     *EVALUATION_COMMANDS,
 )
 

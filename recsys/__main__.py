@@ -281,6 +281,36 @@ example:
   recsys embed --checkpoint runs/fit/causal --out runs/item_vectors""",
 )
 
+
+def _negative_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    moved = "where it is now, if no longer where the run found it"
+    for name in ("tables", "vectors", "semantic-ids"):
+        add(f"--{name}", type=Path, help=moved)
+    add("--steps", type=int, default=300, help="steps of the optimizer (default: %(default)s)")
+    add("--batch-size", type=int, default=128, help="histories in a step (default: %(default)s)")
+    add("--learning-rate", type=float, default=2e-4, help="of the optimizer (default: %(default)s)")
+    add("--top-p", type=float, default=0.9, help="share of what is drawn from (default: 0.9)")
+    add("--candidates", type=int, default=50, help="items to draw among (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of everything that is drawn (default: %(default)s)")
+    add("--device", help="torch device (default: a GPU where there is one)")
+    add_output_options(parser, "the checkpoint")
+
+
+_NEGATIVE = Command(
+    "negative",
+    "write a worse copy of a recommender, to be guided away from",
+    "recsys.negative:write_negative",
+    _negative_options,
+    """Fine-tune a copy of a recommender on its own answers to training histories without
+preferences, and write it as a checkpoint like the one read. What people chose after a history is
+not looked at. Guidance away from the copy is `chain.guidance.negative`.
+
+example:
+  recsys negative --checkpoint runs/fit/mender --out runs/fit/mender-negative""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     _TOKENIZE,
     _ASSIGN,
@@ -290,6 +320,7 @@ COMMANDS: tuple[Command, ...] = (
     _TEST,
     _PREDICT,
     _EMBED,
+    _NEGATIVE,
     _REPORT,
 )
 

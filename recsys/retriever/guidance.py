@@ -1,4 +1,4 @@
-"""Classifier-free guidance: how much a model listens to preferences, chosen when it decodes."""
+"""Guidance of decoders: away from no preferences, or from a worse model, chosen when it decodes."""
 
 from dataclasses import fields, replace
 from typing import Generic, TypeVar
@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from personalize.steering.guidance import guide
 from recsys.batch import HistoryBatch
 from recsys.retriever.decode import CodeDecoder
 
 State = TypeVar("State")
+Other = TypeVar("Other")
 
 
 class GuidedDecoder(Generic[State]):
@@ -43,7 +45,43 @@ class GuidedDecoder(Generic[State]):
         """Guided logits of the codes of a level for every beam."""
         both = self._decoder.step(state, level, codes.repeat(2, 1), parents.repeat(2, 1))
         given, without = both.chunk(2)
-        return without + self._weight * (given - without)
+        return guide(without, (given, self._weight))
+
+
+class ContrastiveDecoder(Generic[State, Other]):
+    """A decoder whose logits are moved away from those of a worse one that knows no preferences.
+
+    The logits are `negative + weight * (positive - negative)`; weight 1 is the positive decoder to
+    the last bit, weight 0 the negative one. With the positive decoder for its own negative this is
+    `GuidedDecoder`.
+
+    Source:
+        Li et al., 2023, Contrastive Decoding, arXiv 2210.15097; the negative model is called with
+        the empty condition as in Wang et al., 2025, Diffusion-NPO, arXiv 2505.11245.
+    """
+
+    def __init__(
+        self, positive: CodeDecoder[State], negative: CodeDecoder[Other], weight: float
+    ) -> None:
+        self._positive, self._negative = positive, negative
+        self._weight = weight
+
+    def prepare(self, batch: HistoryBatch) -> tuple[State, Other]:
+        """Read every row by both: with its preferences, and without."""
+        without = without_preferences(batch)
+        return self._positive.prepare(batch), self._negative.prepare(without)
+
+    def step(
+        self,
+        state: tuple[State, Other],
+        level: int,
+        codes: Int[Tensor, "batch beam"],
+        parents: Int[Tensor, "batch beam"],
+    ) -> Float[Tensor, "batch beam code"]:
+        """Guided logits of the codes of a level for every beam."""
+        good = self._positive.step(state[0], level, codes, parents)
+        bad = self._negative.step(state[1], level, codes, parents)
+        return guide(bad, (good, self._weight))
 
 
 def without_preferences(batch: HistoryBatch) -> HistoryBatch:

@@ -65,7 +65,7 @@ class Steerability:
         most_active: int = 3,
         largest_quality_loss: float = 0.1,
         generator_calls: float = 0.0,
-        rows_at_once: int = 256,
+        rows_at_once: int = 64,
         resamples: int = 2000,
         seed: int = 0,
     ) -> None:

@@ -76,6 +76,13 @@ def test_the_verdict_says_gain_cost_side_effects_and_who_broke_a_bound():
     assert len(said) == 3
 
 
+def test_responses_that_are_tiny_are_not_worth_a_word():
+    tiny = {"dimensions": ["price", "rating"], "cells": [[about(0.6), about(0.03, 0.01)]] * 2}
+    tiny["cells"][1] = [about(-0.04, 0.01), about(0.6)]
+    best = made("mild", 0.3, 0.0, response=tiny)
+    assert "no single dimension is sure to move" in verdict([NONE, best], best, **BOUNDS)[1]
+
+
 def test_chains_of_other_cost_are_named():
     chains = [NONE, made("mild", 0.3, 0.0), made("dear", 0.4, 0.0, generator_calls=9.0)]
     said = verdict(chains, chains[1], **BOUNDS)

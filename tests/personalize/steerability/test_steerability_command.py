@@ -21,7 +21,7 @@ chains:
   told: {chain: {telling: {strength: 1}}}
   lookahead: {chain: {}, tune: {lookahead.strength: [0.25, 0.5, 1, 3]}}
   particles:
-    chain: {telling: {strength: 0.5}, particles: {count: 4, strength: 2}}
+    chain: {telling: {strength: 0.5}, particles: {count: 1, strength: 2}}
     spend: particles.count
 contexts: 16
 goals: 8
@@ -140,4 +140,4 @@ def test_options_on_the_command_line_win(tmp_path):
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["settings"]["goals"] == 2
     assert metrics["coverage"]["reported"]["rows"] == 32
-    assert metrics["chains"][3]["generator_calls"] == 11.0  # four particles
+    assert metrics["chains"][3]["generator_calls"] == 5.0  # one particle

@@ -129,7 +129,9 @@ def test_an_untrained_adapter_weighs_all_alike_and_a_batch_is_its_rows() -> None
     adapter = WeightAdapter(6, 4)
     contexts = torch.randn(3, 6)
     assert torch.allclose(adapter(contexts), torch.full((3, 4), 0.25))
-    torch.nn.init.normal_(adapter.layers[2].weight)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.normal_()
     apart = torch.cat([adapter(row[None]) for row in contexts])
     assert torch.allclose(adapter(contexts), apart, atol=1e-6)
     assert torch.allclose(apart.sum(1), torch.ones(3))

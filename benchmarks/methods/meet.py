@@ -3,7 +3,9 @@
 A small transformer reads a sequence and predicts its last token. It is trained first without any
 level (the tokens for none in front). Then the same number of steps teaches it levels: jointly, or
 control tokens alone for the first half and everything after it, or control tokens alone throughout.
-Tokens of levels start at random or from the trained token for none. Control gap: the mean attribute of the prediction under the highest level less that under the
+Tokens of levels start at random or from the trained token for none.
+
+Control gap: the mean attribute of the prediction under the highest level less that under the
 lowest, in standard deviations, exact over the vocabulary. Likelihood: surprise at the last token
 under its own level.
 

@@ -10,8 +10,9 @@ mean speed of a profile generated from a profile's own point against that of its
 deviations, beside a random point's.
 
 With reviews: points of lists of three items, read and decoded by their texts (32 main components)
-and, in the decoder, their popularity; a person prefers their earlier lists to other people's. Asked of their latest list: is it nearer than another
-person's list, and how probable is it under the person's latent, the mean one and a random one?
+and, in the decoder, their popularity; a person prefers their earlier lists to other people's. Asked
+of their latest list: is it nearer than another person's list, and how probable is it under the
+person's latent, the common one and a random one?
 
 Criterion: both users' utility under their own latent exceeds that under the common and under random
 latents, 95 % interval over seeds without 0, and hindsight is nearer than a random point in every
@@ -189,12 +190,41 @@ def encode(encoder: SphereEncoder, speeds: Tensor) -> Tensor:
     return encoder(speeds[..., None], torch.ones(speeds.shape, dtype=torch.bool))
 
 
-def people(tables: Path, vectors: Path, seed: int, *, steps: int = 400) -> dict[str, Any]:
+def people(tables: Path, vectors: Path, seed: int) -> dict[str, Any]:
     """Latents of people from their earlier lists, asked of their latest one."""
     source = read_artifact(tables, kind="reviews")
     lists, owner, latest = item_lists(Histories.from_interactions(source.table(INTERACTIONS)))
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
+    known, decoder = list_points(tables, vectors, lists, (~latest).nonzero()[:, 0], generator)
+    users = owner[latest]
+    better, worse, mask = own_and_others(known, owner, latest, generator)
+    own = found_latents(better, worse, mask)
+    common = found_latents(better[mask][None], worse[mask][None], mask[mask][None])
+    mine, their = known[latest], known[latest].roll(1, 0)
+    near = ((own - mine).norm(dim=1) < (own - their).norm(dim=1)).double().numpy()
+    random = functional.normalize(torch.randn(len(users), LATENT, generator=generator), dim=1)
+    average = functional.normalize((better * mask[..., None]).sum(1), dim=1)
+    tried = {"own": own, "common": common.expand_as(own), "random": random, "mean list": average}
+    with torch.no_grad():
+        surprise = {
+            name: decoder.surprise(lists[latest], latent).double().numpy()
+            for name, latent in tried.items()
+        }
+    nearer = bootstrap_interval(near, resamples=2000)
+    less = paired_comparison(surprise["own"], surprise["common"], resamples=2000).difference
+    return {
+        "seed": seed, "people": len(users), "lists": len(lists),
+        "nearer": [round(v, 3) for v in (nearer.mean, nearer.low, nearer.high)],
+        "surprise": {name: round(float(values.mean()), 3) for name, values in surprise.items()},
+        "own_less_common": [round(v, 3) for v in (less.mean, less.low, less.high)],
+    }  # fmt: skip
+
+
+def list_points(
+    tables: Path, vectors: Path, lists: Tensor, earlier: Tensor, generator: torch.Generator
+) -> tuple[Tensor, ListDecoder]:
+    """Points of all lists and the decoder, learnt from the earlier lists alone."""
     catalogue = load_catalogue(tables, vectors)
     texts = catalogue.text_vectors[catalogue.item_text_ids] * catalogue.item_text_mask[:, None]
     parts, sizes, _ = torch.linalg.svd(texts - texts.mean(0), full_matrices=False)
@@ -205,52 +235,32 @@ def people(tables: Path, vectors: Path, seed: int, *, steps: int = 400) -> dict[
     decoder = ListDecoder(embedding, popularity)
     weights = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.05)
-    full = torch.ones(1, LIST, dtype=torch.bool)
-
-    def points(rows: Tensor) -> Tensor:
-        return encoder(embedding[rows], full.expand(len(rows), -1))
-
-    earlier = (~latest).nonzero()[:, 0]
-    for _ in range(steps):
-        rows = earlier[torch.randint(len(earlier), (256,), generator=generator)]
-        loss = decoder.surprise(lists[rows], points(lists[rows])).mean()
+    full = torch.ones(len(lists), LIST, dtype=torch.bool)
+    for _ in range(400):
+        rows = lists[earlier[torch.randint(len(earlier), (256,), generator=generator)]]
+        loss = decoder.surprise(rows, encoder(embedding[rows], full[: len(rows)])).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        known = points(lists)
+        return encoder(embedding[lists], full), decoder
+
+
+def own_and_others(
+    points: Tensor, owner: Tensor, latest: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Everybody's earlier lists, as many of other people's, and which of them are real."""
     users = owner[latest].tolist()
     count = max(int(((owner == user) & ~latest).sum()) for user in users)
     better, worse = torch.zeros(2, len(users), count, LATENT)
     mask = torch.zeros(len(users), count, dtype=torch.bool)
     for row, user in enumerate(users):
         mine = ((owner == user) & ~latest).nonzero()[:, 0]
-        others = earlier[owner[earlier] != user]
+        others = ((owner != user) & ~latest).nonzero()[:, 0]
         drawn = others[torch.randint(len(others), (len(mine),), generator=generator)]
-        better[row, : len(mine)], worse[row, : len(mine)] = known[mine], known[drawn]
+        better[row, : len(mine)], worse[row, : len(mine)] = points[mine], points[drawn]
         mask[row, : len(mine)] = True
-    own = found_latents(better, worse, mask)
-    common = found_latents(better[mask][None], worse[mask][None], mask[mask][None])
-    mine, their = known[latest], known[latest].roll(1, 0)
-    near = ((own - mine).norm(dim=1) < (own - their).norm(dim=1)).double().numpy()
-    total = (better * mask[..., None]).sum(1)
-    random = functional.normalize(torch.randn(len(users), LATENT, generator=generator), dim=1)
-    with torch.no_grad():
-        surprise = {
-            name: decoder.surprise(lists[latest], z).double().numpy()
-            for name, z in (
-                ("own", own), ("common", common.expand_as(own)), ("random", random),
-                ("mean of own lists", functional.normalize(total, dim=1)),
-            )
-        }  # fmt: skip
-    nearer = bootstrap_interval(near, resamples=2000)
-    less = paired_comparison(surprise["own"], surprise["common"], resamples=2000).difference
-    return {
-        "seed": seed, "people": len(users), "lists": len(lists),
-        "nearer": [round(v, 3) for v in (nearer.mean, nearer.low, nearer.high)],
-        "surprise": {name: round(float(values.mean()), 3) for name, values in surprise.items()},
-        "own_less_common": [round(v, 3) for v in (less.mean, less.low, less.high)],
-    }  # fmt: skip
+    return better, worse, mask
 
 
 def item_lists(histories: Histories) -> tuple[Tensor, Tensor, Tensor]:

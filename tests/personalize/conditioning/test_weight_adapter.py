@@ -151,24 +151,29 @@ def _choices(seed: int, *, rows: int, sharpness: float) -> Pools:
 
 @pytest.mark.parametrize("sharpness", [2.0, 8.0])
 def test_the_likelihood_of_choices_finds_the_weights_behind_them(sharpness: float) -> None:
-    pools = _choices(3, rows=2000, sharpness=sharpness)
+    pools = _choices(3, rows=1500, sharpness=sharpness)
     torch.manual_seed(0)
     adapter = fit_weights(
-        WeightAdapter(1, 4, hidden=4), torch.ones(2000, 1), pools, ChoiceLikelihood(), steps=300
+        WeightAdapter(1, 4, hidden=4),
+        torch.ones(1500, 1),
+        pools,
+        ChoiceLikelihood(),
+        steps=150,
+        learning_rate=0.03,
     )
     weights = adapter(torch.ones(1, 1))[0]
     distance = (weights - torch.tensor([0.7, 0.1, 0.1, 0.1])).abs().sum() / 2
-    assert distance < 0.03
+    assert distance < 0.06
     assert adapter.log_sharpness.exp().item() == pytest.approx(sharpness, rel=0.15)
 
 
 def test_targets_name_the_reason_and_not_the_reward_with_the_largest_level() -> None:
-    pools = _choices(4, rows=2000, sharpness=8.0)
-    raw = pools.rewards[torch.arange(2000), pools.chosen].softmax(-1).mean(0)
+    pools = _choices(4, rows=1500, sharpness=8.0)
+    raw = pools.rewards[torch.arange(1500), pools.chosen].softmax(-1).mean(0)
     assert raw.argmax() == 2  # what a softmax of the rewards as they are reports
     torch.manual_seed(0)
     adapter = fit_weights(
-        WeightAdapter(1, 4, hidden=4), torch.ones(2000, 1), pools, PoolTargets(), steps=300
+        WeightAdapter(1, 4, hidden=4), torch.ones(1500, 1), pools, PoolTargets(), steps=80
     )
     weights = adapter(torch.ones(1, 1))[0]
     assert weights.argmax() == 0
@@ -182,7 +187,7 @@ def test_training_changes_the_weights_with_the_context() -> None:
     chosen = torch.stack([rewards[row, :, row % 2].argmax() for row in range(600)])
     pools = Pools(rewards, torch.ones(600, 8, dtype=torch.bool), chosen)
     torch.manual_seed(0)
-    adapter = fit_weights(WeightAdapter(2, 2), contexts, pools, ChoiceLikelihood(), steps=200)
+    adapter = fit_weights(WeightAdapter(2, 2), contexts, pools, ChoiceLikelihood(), steps=60)
     weights = adapter(torch.eye(2))
     assert weights[0, 0] > 0.9
     assert weights[1, 1] > 0.9

@@ -113,6 +113,7 @@ def mean_difference(
     """The unit direction from what is worse to what is better, on average.
 
     It needs no optimisation, so it is what a found latent is compared with, and where it starts.
+    From 20 comparisons it was the better of the two in `benchmarks/methods/oppo.py`.
 
     Returns:
         Zeros for a user without comparisons, or whose comparisons cancel.

@@ -66,9 +66,10 @@ class Shift(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width + 2, 32), nn.GELU(), nn.Linear(32, 2))
-        nn.init.zeros_(self.layers[2].weight)
-        nn.init.zeros_(self.layers[2].bias)
+        last = nn.Linear(32, 2)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(width + 2, 32), nn.GELU(), last)
 
     def forward(self, context: Tensor, directions: Tensor) -> Tensor:
         """One multiple for the score and one for the attribute."""

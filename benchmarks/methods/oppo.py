@@ -174,8 +174,10 @@ def toy(seed: int, *, steps: int = 900) -> dict[str, Any]:
             encode(encoder, part.flatten(0, 1)).view(2, PAIRS, -1) for part in (better, worse)
         ]
     mask = torch.ones(2, PAIRS, dtype=torch.bool)
-    own, mean = found_latents(*points, mask), mean_difference(*points, mask)
-    common = found_latents(*(part.reshape(1, 2 * PAIRS, -1) for part in points), mask.view(1, -1))
+    own = found_latents(points[0], points[1], mask)
+    mean = mean_difference(points[0], points[1], mask)
+    wide = [part.reshape(1, 2 * PAIRS, -1) for part in points]
+    common = found_latents(wide[0], wide[1], mask.view(1, -1))
     random = functional.normalize(torch.randn(200, LATENT, generator=generator), dim=1)
     result: dict[str, Any] = {"seed": seed}
     for number, user in enumerate(("fast", "slow")):

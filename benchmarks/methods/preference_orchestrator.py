@@ -131,7 +131,7 @@ def real(
     """
     result = {}
     contexts = {"own": (training[0], test[0])}
-    contexts["fixed"] = tuple(torch.ones(len(part[0]), 1) for part in (training, test))
+    contexts["fixed"] = (torch.ones(len(training[0]), 1), torch.ones(len(test[0]), 1))
     for name, loss in LOSSES.items():
         found: dict[str, list[Tensor]] = {"own": [], "fixed": []}
         hits: dict[str, list[float]] = {"own": [], "fixed": []}

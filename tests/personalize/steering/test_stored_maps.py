@@ -123,7 +123,7 @@ def test_every_quality_gets_its_maps_and_its_facts():
         "up": Ends(partial(run, 0.0), partial(run, 2.0)),
         "none": Ends(*[partial(run, 0.0)] * 2),
     }
-    sets, facts = fitted_sets(model, ["0"], ends, EndToEnd(steps=60, sparsity=0.1))
+    sets, facts = fitted_sets(model, ["0"], ends, EndToEnd(steps=40, sparsity=0.1))
     assert (sets["up"]["0"].shift > 1.0).all()
     assert facts["up"]["cost_before"] == pytest.approx(12.0, rel=1e-4)
     assert facts["up"]["cost_after"] < 0.1

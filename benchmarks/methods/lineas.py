@@ -29,15 +29,8 @@ from driving.planning_rows import read_planning_rows
 from driving.style.tables import SAMPLES
 from personalize.evaluation.intervals import bootstrap_interval
 from personalize.steering.contrasting_rows import TooFewRows
-from personalize.steering.edits import (
-    EndToEnd,
-    Maps,
-    active_share,
-    edited,
-    lin_act,
-    linear_end_to_end,
-    transport_cost,
-)
+from personalize.steering.edit_fits import EndToEnd, lin_act, linear_end_to_end, transport_cost
+from personalize.steering.edits import Maps, active_share, edited
 from personalize.steering.fitted_maps import ENCODER_BLOCKS, Ends, modules_matching
 from recsys.activation_maps import attribute_ends, item_attributes
 from recsys.collate import prefix_batch, windows

@@ -11,15 +11,13 @@ from torch import nn
 from data_prep.errors import InputError
 from data_prep.progress import track
 from personalize.steering.contrasting_rows import TooFewRows
+from personalize.steering.edit_fits import EndToEnd, linear_end_to_end, transport_cost
 from personalize.steering.edits import (
     ActivationMap,
-    EndToEnd,
     Forward,
     active_share,
     edited,
-    linear_end_to_end,
     pooled_activations,
-    transport_cost,
 )
 
 ENCODER_BLOCKS = r"encoder\.(layers|attention|feedforward)\.\d+|encoder\.norm(_out)?"

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from personalize.steering.edits import (
-    EndToEnd,
-    active_share,
-    edited,
-    lin_act,
-    linear_end_to_end,
-    transport_cost,
-)
+from personalize.steering.edit_fits import EndToEnd, lin_act, linear_end_to_end, transport_cost
+from personalize.steering.edits import active_share, edited
 
 
 def running(model: nn.Module, inputs: Tensor) -> Callable[[], None]:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from personalize.steering.edit_fits import transport_cost
 from personalize.steering.edits import (
     ActivationMap,
     active_share,
     edited,
     edited_by_all,
     pooled_activations,
-    transport_cost,
 )
 
 WIDTH = 5

@@ -10,7 +10,8 @@ from torch import nn
 from data_prep.artifact import create_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from personalize.steering.contrasting_rows import TooFewRows, contrasting_rows
-from personalize.steering.edits import ActivationMap, EndToEnd
+from personalize.steering.edit_fits import EndToEnd
+from personalize.steering.edits import ActivationMap
 from personalize.steering.fitted_maps import (
     Ends,
     fitted_sets,

@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=8, help="networks of the small experiment")
     parser.add_argument("--fits", type=int, default=3, help="draws of rows per checkpoint")
+    parser.add_argument("--dimensions", nargs="+", help="only these (default: all)")
     parser.add_argument("--recommender", type=Path, nargs="*", default=[])
     parser.add_argument("--planner", type=Path, nargs="*", default=[])
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -63,8 +64,14 @@ def main() -> None:
     if options.seeds:
         report = few_samples(options.seeds)
     report["generators"] = {
-        **{str(path): recommender_sweep(path, options.fits) for path in options.recommender},
-        **{str(path): planner_sweep(path, options.fits) for path in options.planner},
+        **{
+            str(path): recommender_sweep(path, options.fits, options.dimensions)
+            for path in options.recommender
+        },
+        **{
+            str(path): planner_sweep(path, options.fits, options.dimensions)
+            for path in options.planner
+        },
     }
     if options.json:
         print(json.dumps(report))
@@ -149,7 +156,7 @@ def _target(count: int, moved: Tensor) -> Tensor:
     return rows
 
 
-def recommender_sweep(checkpoint: Path, fits: int) -> dict[str, Any]:
+def recommender_sweep(checkpoint: Path, fits: int, names: Sequence[str] | None) -> dict[str, Any]:
     """Attributes of what a recommender returns, as percentiles among items, and NDCG@10."""
     loaded = load_recommender(checkpoint)
     attributes = item_attributes(loaded.paths["tables"])
@@ -186,7 +193,9 @@ def recommender_sweep(checkpoint: Path, fits: int) -> dict[str, Any]:
             values = np.random.default_rng(seed).permutation(values)
         return attribute_ends(loaded, (values, known), count=32, share=0.25, seed=seed)
 
-    return sweep(str(checkpoint), loaded.recommender, list(attributes), ends, measured, fits)
+    return sweep(
+        str(checkpoint), loaded.recommender, names or list(attributes), ends, measured, fits
+    )
 
 
 def _percentiles(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -196,7 +205,7 @@ def _percentiles(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return found
 
 
-def planner_sweep(checkpoint: Path, fits: int) -> dict[str, Any]:
+def planner_sweep(checkpoint: Path, fits: int, names: Sequence[str] | None) -> dict[str, Any]:
     """How plans are driven, in standard deviations over scenes, and minus the mean distance."""
     loaded = load_planner(checkpoint)
     kinds = ("scenes", "styles", "style_vectors")
@@ -233,7 +242,7 @@ def planner_sweep(checkpoint: Path, fits: int) -> dict[str, Any]:
         changed: Any = {**sources, "style_vectors": shuffled}
         return style_ends(loaded, changed, name, count=32, share=0.25, seed=seed)
 
-    return sweep(str(checkpoint), loaded.planner, list(DRIVEN), ends, scaled, fits)
+    return sweep(str(checkpoint), loaded.planner, names or DRIVEN, ends, scaled, fits)
 
 
 class _Shuffled:

@@ -130,16 +130,17 @@ class _Change:
         if threading.get_ident() != self.thread:
             return None
         output = _checked(self.name, output, self.forwards)
-        strength = self.strength.to(output)
+        strength = self.strength.to(output.device)
         if strength.ndim and len(strength) != len(output):
             raise ValueError(
                 f"strength has {len(strength)} rows, but {self.name} sees {len(output)}."
             )
         strength = strength.reshape(-1, *[1] * (output.ndim - 1))
-        moved = self.forwards(output)
+        moved = self.forwards.to(output.device)(output)
         if self.backwards is not None:
-            moved = torch.where(strength < 0, self.backwards(output), moved)
-        return output + strength.abs() * (moved - output)
+            undone = self.backwards.to(output.device)(output)
+            moved = torch.where(strength < 0, undone, moved)
+        return (output + strength.abs() * (moved - output)).to(output.dtype)
 
 
 def _checked(name: str, output: object, change: ActivationMap) -> Tensor:

@@ -136,6 +136,12 @@ def test_hooks_come_off_after_an_error():
     assert hook_count(model) == 0
 
 
+def test_what_is_computed_in_less_precision_stays_so():
+    model = network().to(torch.bfloat16)
+    with edited(model, {"1": drawn_map()}, torch.tensor([1.0, -0.5, 0.0, 1.0])):
+        assert model(rows().to(torch.bfloat16)).dtype == torch.bfloat16
+
+
 def test_two_models_share_nothing():
     first, second = network(), network()
     before = second(rows())

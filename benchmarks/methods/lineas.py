@@ -328,6 +328,7 @@ def _line(name: str, key: tuple[str, float], many: list[Measured]) -> dict[str, 
         flush=True,
     )
     return {"attribute": name, "maps": key[0], "strength": key[1], "shift": vars(own),
+            "by_fit": [float(one[name].mean()) for one in many],
             "others": others, "quality": vars(quality)}  # fmt: skip
 
 
@@ -337,6 +338,7 @@ def _verdict(lines: list[dict[str, Any]]) -> dict[str, bool]:
     placebo = next((line for line in lines if line["maps"] == "placebo"), None)
     return {
         "moves": edits[1.0]["shift"]["low"] > 0,
+        "every_fit": min(edits[1.0]["by_fit"]) > 0,
         "monotone": all(a <= b for a, b in itertools.pairwise(rising)),
         "undone_below_zero": edits[-1.0]["shift"]["high"] < 0,
         "more_than_placebo": placebo is not None

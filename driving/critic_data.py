@@ -16,13 +16,13 @@ from torch import Tensor
 
 from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
+from driving.critic_reader import critic_context, plan_features
 from driving.evaluation.conditions import asked_styles
 from driving.evaluation.judge import logged_ride, tracked, whole_ride_safety
 from driving.evaluation.teach import LEAST_SPOILED, MOST_SPOILED, spoiled_drives
 from driving.load import LoadedPlanner, load_planner
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import pdm_score
-from driving.planner.going_on import going_on
 from driving.planner.learned import EncodesScenes
 from driving.planner.planner import Planner, PlannerInput, StyleCondition
 from driving.planner_input import planner_input
@@ -31,7 +31,7 @@ from driving.scene_store import SceneStore
 from driving.simulation.state import Motion
 from driving.style.tables import SAMPLES
 from driving.world import World
-from personalize.rewards.critic import Critic, CriticContext, Transitions, returns_to_go
+from personalize.rewards.critic import Critic, Transitions, returns_to_go
 from personalize.rewards.critic_training import CriticTraining, fit_critic
 from personalize.rewards.stored_critic import write_critic
 
@@ -71,26 +71,6 @@ class DrivingRewards:
             - self.comfort * strain.clamp_max(1).mean(-1)
             - self.collision * lost.clamp_max(1)
         )
-
-
-def plan_features(
-    scene: PlannerInput, poses: Float[Tensor, "batch candidate time 3"]
-) -> Float[Tensor, "batch candidate feature"]:
-    """Plans as a critic sees them: metres further along and aside, and radians, at every time."""
-    return going_on(scene).changes(poses).flatten(2)
-
-
-def style_features(style: StyleCondition) -> Float[Tensor, "batch feature"]:
-    """A style as a critic sees it: values beside their mask."""
-    return torch.cat((style.values, style.mask.to(style.values)), -1)
-
-
-@torch.no_grad()
-def critic_context(
-    planner: EncodesScenes, scene: PlannerInput, style: StyleCondition
-) -> CriticContext:
-    """What a critic is asked in."""
-    return CriticContext(planner.scene_vectors(scene).float(), style_features(style).float())
 
 
 @dataclass(frozen=True)

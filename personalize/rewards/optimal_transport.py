@@ -99,9 +99,9 @@ class TransportReward(Value[Float[Tensor, "batch particle step feature"], Exampl
         ValueError: If a number is negative.
 
     Source:
-        In the manner of RAPL (Tian et al., 2024, Representation-Aligned Preference Learning,
-        arXiv:2310.07932): rewards of steps by the plan, its features aligned by triplets. The time
-        weight and the use on sets are ours.
+        In the manner of RAPL (Tian et al., 2024, What Matters to You?, arXiv:2310.07932): rewards
+        of steps by the plan, in features aligned by triplets. The time weight and the use on sets
+        are ours.
     """
 
     cost: GroundCost = field(default_factory=CosineCost)

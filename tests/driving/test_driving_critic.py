@@ -18,13 +18,11 @@ from driving.critic_data import (
     _Source,
     _stride,
     _unwrapped,
-    critic_context,
     driven,
-    plan_features,
-    style_features,
     transitions,
     write_driving_critic,
 )
+from driving.critic_reader import critic_context, plan_features, style_features
 from driving.evaluation.judge import logged_ride
 from driving.load import load_planner
 from driving.planner.diffusion import DiffusionPlanner

@@ -14,7 +14,6 @@ from personalize.rewards.critic import Critic, CriticContext
 from personalize.rewards.stored_critic import read_critic
 from recsys.__main__ import main
 from recsys.critic_data import (
-    CriticReader,
     Logged,
     _data,
     logged,
@@ -23,6 +22,7 @@ from recsys.critic_data import (
     transitions,
     write_recommender_critic,
 )
+from recsys.critic_reader import CriticReader
 from recsys.load import load_recommender
 from tests.recsys.served_world import ServedWorld
 

@@ -171,8 +171,9 @@ def shape(case: str, seed: int) -> dict[str, float]:
     anchors, weight = None, 0.0
     if case == "anchored":
         draw = np.random.default_rng(seed + 50)
-        said = [value / value.std() for value in (utility, truth)]
-        anchors = tuple(value[:, None] + 0.5 * draw.normal(size=(POINTS, 1)) for value in said)
+        said = np.stack((utility / utility.std(), truth / truth.std()))[..., None]
+        said = said + 0.5 * draw.normal(size=said.shape)
+        anchors = (said[0], said[1])
         weight = 0.1
     settings = Transfer(starts=STARTS, seed=seed, anchor_weight=weight)
     plans = matched(distances(source), distances(target), settings, anchors=anchors)

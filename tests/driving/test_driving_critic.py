@@ -1,5 +1,6 @@
 """Rewards of driving by hand, transitions from samples, and `driving critic` to an artifact."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -26,6 +27,7 @@ from driving.critic_reader import critic_context, plan_features, style_features
 from driving.evaluation.judge import logged_ride
 from driving.load import load_planner
 from driving.planner.diffusion import DiffusionPlanner
+from driving.planner.ego_mlp import EgoMlp
 from driving.planner.going_on import going_on
 from driving.planner.planner import StyleCondition
 from personalize.rewards.stored_critic import read_critic
@@ -41,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("critic")
     data = {name: str(path) for name, path in write_planning_artifacts(folder).items()}
     torch.manual_seed(0)
-    weights = DiffusionPlanner(**SIZES).state_dict()
+    weights = DiffusionPlanner(**SIZES).state_dict()  # pyright: ignore[reportArgumentType]
     kind = f"{DiffusionPlanner.__module__}.{DiffusionPlanner.__qualname__}"
     with create_artifact(
         folder / "run",
@@ -176,3 +178,6 @@ def test_errors(root: Path, tmp_path: Path, source: _Source):
             )
     with pytest.raises(InputError, match="no sample of the split nowhere"):
         source.samples("nowhere")
+    loaded = replace(load_planner(root / "run"), planner=EgoMlp(width=8))
+    with pytest.raises(InputError, match="holds EgoMlp, which encodes no scenes"):
+        _Source.of(loaded, "none", None)

@@ -51,7 +51,8 @@ class SteeredList:
 
     Attributes:
         found: The items.
-        calls: Rows of predictions per row; see `Candidates`.
+        calls: Rows of predictions per row, those of the unsteered list included, which the change
+            asked for is counted from; see `Candidates`.
     """
 
     found: Recommendations
@@ -100,6 +101,7 @@ class SteeredItems:
         found = self._proposed(request, request.goals, change)
         if self._chain.neighbourhood.largest_angle_rad > 0:
             found = self._around(request, change, found)
+        calls = own.calls + found.calls
         if self._chain.selection.calibrate:
             found = found.united(own)
         if self._opened.critique is not None:
@@ -109,7 +111,7 @@ class SteeredItems:
             open_ones = ~wanted.mask & known
             held = torch.where(open_ones, self._space.normalized(there), wanted.values)
             wanted = Goals(held, wanted.mask | open_ones)
-        return SteeredList(self._selected(request, wanted, change, found), found.calls)
+        return SteeredList(self._selected(request, wanted, change, found), calls)
 
     def _proposed(self, request: ItemRequest, goals: Goals, change: Tensor) -> Candidates:
         """What the recommender proposes, told of the goals and tilted towards a change."""

@@ -131,7 +131,7 @@ def test_every_promised_extra_is_there() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
         "cpu", "gpu", "offline", "serve", "qdrant", "llm", "commonroad", "traffic", "nuplan",
-        "distributed", "dev",
+        "distributed", "dev", "transport",
     }  # fmt: skip
     # The two wheels overwrite each other, so neither may come with anything else.
     for extra, lines in {**extras, "core": PYPROJECT["project"]["dependencies"]}.items():

@@ -20,6 +20,7 @@ from driving.planner.sub_score_heads import (
     expected_distance,
     sub_scores_of,
 )
+from driving.planner.trace_condition import TraceCondition, TraceFeatures, TraceTraining
 from personalize.steering.guidance import guide
 
 TRAINING_STEPS = 50
@@ -62,6 +63,9 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     and `u` the one under none, for poses as for scores. 1 is the plain answer under the style and
     costs no second pass, 0 ignores the style, more than 1 exaggerates it.
 
+    A planner trained with traces can be given one: way-points which it is asked to pass. Both
+    answers of guidance see it.
+
     Attributes:
         guidance: May be set at any time.
         selection: Likewise.
@@ -89,6 +93,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         teacher_share: float = 0.5,
         guidance: float = 1.0,
         selection: Selection | None = None,
+        trace: TraceTraining | None = None,
     ) -> None:
         """Set the sizes.
 
@@ -105,6 +110,8 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
             teacher_share: Share of rows that learn a teacher's future where there is one.
             guidance: Strength of the style at inference.
             selection: How the plan is picked. Default: by score within the safety gate.
+            trace: How training draws traces. Default: the planner knows none, and has no weights
+                for them.
 
         Raises:
             ValueError: If a size is out of range.
@@ -124,6 +131,8 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         )
         self.decoder = DiffusionDecoder(width, heads, decoder_layers, feedforward, injection)
         self.sub_score_heads = SubScoreHeads(width, heads)
+        self.trace_features = None if trace is None else TraceFeatures(width)
+        self.trace = trace
         self.reads_style = injection.reads_style
         self.style_dropout = style_dropout or StyleDropout()
         self.teacher_share = teacher_share
@@ -169,11 +178,29 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         return self.encoder(scene).vector
 
     @torch.no_grad()
-    def plan(self, scene: PlannerInput, style: StyleCondition, *, seed: int = 0) -> Plans:
-        """One candidate per anchor, in the order of the anchors."""
+    def plan(
+        self,
+        scene: PlannerInput,
+        style: StyleCondition,
+        *,
+        seed: int = 0,
+        trace: TraceCondition | None = None,
+    ) -> Plans:
+        """One candidate per anchor, in the order of the anchors.
+
+        Args:
+            scene: A batch.
+            style: What is asked for.
+            seed: Of the noise.
+            trace: Way-points to pass, where any are asked for.
+
+        Raises:
+            ValueError: If there is a trace and the planner was built without `trace`.
+        """
+        told = None if trace is None else self._told(trace, going_on(scene))
         encoded = self.encoder(scene)
         seen = self.decoder.see(encoded.tokens, encoded.mask)
-        changes, logits = self._denoised(seen, style, seed)
+        changes, logits = self._denoised(seen, style, seed, told)
         return self.picked(scene, encoded, changes, logits, style)
 
     def picked(
@@ -229,7 +256,13 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         time = torch.randint(TRAINING_STEPS, (rows,), device=device)
         noise = torch.randn(rows, len(self.anchors), PLAN_STEPS, 2, device=device)
         noisy = self.noised(self.clean[..., :2], noise, time[:, None, None, None])
-        answers = self.decoder(noisy, self.clean, time.float(), style, seen, every_layer=True)
+        told = None
+        if self.trace is not None:
+            trace, future = self.trace(future, mask, base)
+            told = self._told(trace, base)
+        answers = self.decoder(
+            noisy, self.clean, time.float(), style, seen, told=told, every_layer=True
+        )
         winner = self._winner(base.changes(future[:, None])[:, 0], mask)
         regression, scores = future.new_zeros(()), future.new_zeros(())
         for answer in answers:
@@ -244,7 +277,11 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         return {"loss": total, **parts}
 
     def _denoised(
-        self, seen: SeenScene, style: StyleCondition, seed: int
+        self,
+        seen: SeenScene,
+        style: StyleCondition,
+        seed: int,
+        told: Float[Tensor, "batch candidate width"] | None = None,
     ) -> tuple[Float[Tensor, "batch candidate time 3"], Float[Tensor, "batch candidate"]]:
         """Poses and scores after the DDIM steps."""
         rows = len(style.values)
@@ -256,11 +293,12 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         guided = self.guidance != 1.0 and self.reads_style
         if guided:
             seen, style = seen.repeated(2), _beside_none(style)
+            told = None if told is None else torch.cat([told, told])
         poses, logits = noisy, noisy
         for step, following in zip(DENOISING_STEPS, (*DENOISING_STEPS[1:], None), strict=True):
             time = noise.new_full((len(style.values),), float(step))
             twice = torch.cat([noisy, noisy]) if guided else noisy
-            (said,) = self.decoder(twice, clean, time, style, seen)
+            (said,) = self.decoder(twice, clean, time, style, seen, told=told)
             poses, logits = self._poses(said), said.logits
             if guided:
                 poses, logits = self._guided(poses), self._guided(logits)
@@ -270,6 +308,11 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
                 left = (noisy - shares[0].sqrt() * found) / (1 - shares[0]).sqrt()
                 noisy = shares[1].sqrt() * found + (1 - shares[1]).sqrt() * left
         return poses, logits
+
+    def _told(self, trace: TraceCondition, base: GoingOn) -> Float[Tensor, "batch candidate width"]:
+        if self.trace_features is None:
+            raise ValueError("this planner was trained without traces; train it with `trace`.")
+        return self.trace_features(trace, base, self.anchors, self.unit)
 
     def _guided(self, both: Float[Tensor, "both ..."]) -> Float[Tensor, "batch ..."]:
         styled, plain = both.chunk(2)

@@ -144,6 +144,7 @@ class DiffusionDecoder(nn.Module):
         style: StyleCondition,
         scene: SeenScene,
         *,
+        told: Float[Tensor, "batch candidate width"] | None = None,
         every_layer: bool = False,
     ) -> list[Decoded]:
         """What the layers say, last one last.
@@ -155,13 +156,15 @@ class DiffusionDecoder(nn.Module):
             time: Step of the noise.
             style: What is asked for.
             scene: The scene.
+            told: Features of the candidates beside what they are: what a trace asks of them.
             every_layer: Answer after every layer instead of after the last one.
         """
         coordinates = noisy.flatten(2)
         waves = [part for wave in WAVES for part in ((wave * coordinates).sin(),
                                                      (wave * coordinates).cos())]  # fmt: skip
         features = self.noisy(torch.cat([coordinates, *waves], dim=-1))
-        features = self.joined((features + self.anchor(anchors.flatten(-2))).relu_())
+        features = features + self.anchor(anchors.flatten(-2))
+        features = self.joined((features if told is None else features + told).relu_())
         modulation = self._modulated(time, style)
         answers = []
         for number, layer in enumerate(self.layers):

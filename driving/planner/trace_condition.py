@@ -1,10 +1,10 @@
-"""A trace as a condition of the diffusion planner: how it is trained, and how it is told."""
+"""A trace as a condition of a planner, and how training draws it."""
 
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from driving.planner.going_on import GoingOn
 from driving.planner.planner import PLAN_STEP_S, PLAN_STEPS, _Tensors
@@ -145,37 +145,6 @@ def edited_poses(
     left = changes[..., 1] + reach * part.square() * (3 - 2 * part)
     found = torch.stack((along - base.along_m, left, changes[..., 2] + turned), -1)
     return base.poses(found[:, None])[:, 0]
-
-
-class TraceFeatures(nn.Module):
-    """What every candidate is told of a trace; without one exactly nothing.
-
-    A candidate is told how far each way-point lies from its anchor, along the way and to its left,
-    in the units of its answer (near ones linearly, far ones logarithmically), and where there are
-    way-points. It begins at 0, so a planner that just got it plans as before.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.inner = nn.Linear(3 * PLAN_STEPS, width)
-        self.outer = nn.Linear(width, width)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
-
-    def forward(
-        self,
-        trace: TraceCondition,
-        base: GoingOn,
-        anchors: Float[Tensor, "candidate time 3"],
-        unit: Float[Tensor, "time 3"],
-    ) -> Float[Tensor, "batch candidate width"]:
-        """Added to the features of the candidates before the first layer."""
-        gaps = (trace_changes(trace, base)[:, None] - anchors[..., :2]) / unit[..., :2]
-        seen = trace.mask[:, None].to(gaps.dtype)
-        near = gaps.asinh() * seen[..., None]
-        said = torch.cat((near.flatten(2), seen.expand(near.shape[:-1])), -1)
-        told = self.outer(self.inner(said.to(self.inner.weight.dtype)).relu())
-        return told * trace.mask.any(-1)[:, None, None]
 
 
 def trace_changes(trace: TraceCondition, base: GoingOn) -> Float[Tensor, "batch time 2"]:

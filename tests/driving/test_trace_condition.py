@@ -11,7 +11,9 @@ from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.diffusion_sampler import DiffusionSampler
 from driving.planner.going_on import going_on
 from driving.planner.inpainting import inpainted
+from driving.planner.sub_score_heads import Selection
 from driving.planner.trace import trace_of, trace_steps
+from driving.planner.trace_anchor import trace_anchor
 from driving.planner.trace_condition import (
     TraceCondition,
     TraceTraining,
@@ -77,8 +79,7 @@ def test_distance_is_the_mean_over_way_points():
 def test_a_planner_without_traces_has_no_weights_for_them_and_says_so():
     plain, traced = planner_of(), planner_of(TraceTraining())
     more = set(traced.state_dict()) - set(plain.state_dict())
-    assert more == {f"trace_features.{layer}.{part}" for layer in ("inner", "outer")
-                    for part in ("weight", "bias")}  # fmt: skip
+    assert more == {"trace_anchor.told.weight", "trace_anchor.told.bias"}
     with pytest.raises(ValueError, match="trained without traces; train it with `trace`"):
         plain.plan(random_scene(2), no_style(2), trace=no_trace(2))
 
@@ -95,22 +96,39 @@ def test_the_same_draws_with_and_without_traces():
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_no_way_point_is_no_trace(guidance):
-    planner = planner_of(TraceTraining(), guidance=guidance)
+    """The candidate that a trace would have does not count, and moves neither others nor gate."""
+    planner = planner_of(TraceTraining(), guidance=guidance, selection=Selection(safety_gate=1.0))
+    planner.sub_score_heads.known.fill_(value=True)
     scene, style = random_scene(ROWS), random_style(ROWS)
     plain = planner.plan(scene, style)
+    assert plain.scores.isneginf().any()  # the gate is shut for some
     found = planner.plan(scene, style, trace=no_trace(ROWS))
-    assert torch.equal(found.poses, plain.poses)
-    assert torch.equal(found.scores, plain.scores)
+    assert torch.equal(found.poses[:, :-1], plain.poses)
+    assert torch.equal(found.scores[:, :-1], plain.scores)
+    assert found.scores[:, -1].isneginf().all()
     dirty = replace(no_trace(ROWS), points=torch.randn(ROWS, 8, 2))
-    assert torch.equal(planner.plan(scene, style, trace=dirty).poses, plain.poses)
+    assert torch.equal(planner.plan(scene, style, trace=dirty).poses, found.poses)
 
 
-def test_a_planner_that_just_got_traces_plans_as_before():
-    torch.manual_seed(3)
-    planner = DiffusionPlanner(**SMALL, trace=TraceTraining()).eval()
-    scene, trace = random_scene(ROWS), trace_condition(10 * torch.randn(ROWS, 5, 2))
-    found = planner.plan(scene, no_style(ROWS), trace=trace)
-    assert torch.equal(found.poses, planner.plan(scene, no_style(ROWS)).poses)
+def test_a_row_without_a_trace_is_not_changed_by_one_that_has_one(traced):
+    scene, style = random_scene(ROWS), random_style(ROWS)
+    trace = trace_condition(10 * torch.randn(ROWS, 3, 2))
+    trace.mask[1] = False
+    plain, found = traced.plan(scene, style), traced.plan(scene, style, trace=trace)
+    torch.testing.assert_close(found.poses[1, :-1], plain.poses[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.scores[1, :-1], plain.scores[1], atol=1e-4, rtol=1e-5)
+    assert found.scores[:, -1].isneginf().tolist() == [False, True, False, False]
+
+
+def test_the_candidate_of_a_trace_answers_relative_to_it():
+    """A decoder that says nothing follows the trace."""
+    planner = planner_of(TraceTraining())
+    for outer in planner.decoder.outer:
+        outer.weight.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        outer.bias.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    points = random_futures(3)[:, trace_steps(4), :2]
+    found = planner.plan(straight_scene(3), no_style(3), trace=trace_condition(points))
+    torch.testing.assert_close(trace_of(found.poses[:, -1], 4), points, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -120,7 +138,8 @@ def test_a_trace_matters_and_a_batch_gives_what_its_rows_give(guidance):
     trace = trace_condition(10 * torch.randn(ROWS, 3, 2))
     trace.mask[1] = False
     together = planner.plan(scene, style, trace=trace)
-    assert (together.poses - planner.plan(scene, style).poses).abs().amax((1, 2, 3))[0] > 0.01
+    others = (together.poses[:, :-1] - planner.plan(scene, style).poses).abs()
+    assert others.amax((1, 2, 3))[0] > 1e-3  # the other candidates see it
     for row in range(ROWS):
         one = slice(row, row + 1)
         alone = planner.plan(scene.rows(one), style.rows(one), trace=trace.rows(one))
@@ -138,25 +157,80 @@ def test_both_answers_of_guidance_see_the_trace():
     torch.testing.assert_close(styled.poses, plain.poses, atol=2e-3, rtol=0)
 
 
-def test_what_is_told_is_the_way_from_the_anchor_to_the_way_point(traced):
-    scene = straight_scene()
-    base = going_on(scene)
-    on_anchor = traced.anchors[1]
-    poses = base.poses(on_anchor[None, None])[:, 0]
-    trace = trace_condition(trace_of(poses, 4))
-    changes = trace_changes(trace, base)[0, trace_steps(4)]
-    torch.testing.assert_close(changes, on_anchor[trace_steps(4), :2], atol=1e-3, rtol=0)
-    features = traced.trace_features
-    assert features is not None
-    with torch.no_grad():
-        found = features(trace, base, traced.anchors, traced.unit)[0]
-        seen = torch.cat((torch.zeros(16), trace.mask[0].float()))
-        own = features.outer(features.inner(seen).relu())
-        gaps = (traced.anchors[1] - traced.anchors[2])[:, :2] / traced.unit[:, :2]
-        far = (gaps.asinh() * trace.mask[0][:, None]).flatten()
-        other = features.outer(features.inner(torch.cat((far, trace.mask[0].float()))).relu())
-    torch.testing.assert_close(found[1], own, atol=2e-3, rtol=0)
-    torch.testing.assert_close(found[2], other, atol=2e-3, rtol=1e-3)
+def standing_base(rows: int = 1, *, speed_mps: float = 0.0):
+    """On a straight road at a speed; changes are metres along it and to the left."""
+    scene = straight_scene(rows)
+    scene.ego_history[:, -1, 3] = speed_mps
+    return going_on(scene)
+
+
+def test_an_anchor_is_linear_between_way_points_and_constant_past_the_last():
+    base = standing_base(speed_mps=10.0)
+    points = torch.zeros(1, 8, 2)
+    mask = torch.zeros(1, 8, dtype=torch.bool)
+    points[0, 1], points[0, 5] = torch.tensor([12.0, 1.0]), torch.tensor([30.0, -1.0])
+    mask[0, [1, 5]] = True  # at 1 s 2 m further than 10 m/s leads, at 3 s as far
+    anchor = trace_anchor(TraceCondition(points, mask), base)[0]
+    along = [1.0, 2.0, 1.5, 1.0, 0.5, 0.0, 0.0, 0.0]
+    left = [0.5, 1.0, 0.5, 0.0, -0.5, -1.0, -1.0, -1.0]
+    torch.testing.assert_close(anchor[:, 0], torch.tensor(along), atol=1e-4, rtol=0)
+    torch.testing.assert_close(anchor[:, 1], torch.tensor(left), atol=1e-4, rtol=0)
+    # at 0.5 s from 0 to 12 m and 1 m aside; at 1 s from 6 to 16.5 m, aside as before; at 4 s none
+    torch.testing.assert_close(
+        anchor[[0, 1, 7], 2], torch.tensor([1 / 12, 0.0, 0.0]).atan(), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(anchor[3, 2], torch.tensor(-1.0 / 9.0).atan(), atol=1e-4, rtol=0)
+
+
+def test_an_anchor_passes_its_way_points_in_a_bend():
+    base = going_on(random_scene(ROWS))
+    points = random_futures(ROWS)[:, trace_steps(3), :2]
+    trace = trace_condition(points)
+    places = base.poses(trace_anchor(trace, base)[:, None])[:, 0]
+    assert (trace_of(places, 3) - points).norm(dim=-1).median() < 0.02
+
+
+def test_standing_turns_no_heading():
+    trace = trace_condition(torch.zeros(1, 5, 2))
+    assert not trace_anchor(trace, standing_base()).any()
+
+
+def test_only_the_last_candidate_is_told_and_only_rows_with_a_trace_have_it(traced):
+    trace = trace_condition(torch.randn(2, 2, 2))
+    trace.mask[1] = False
+    module = traced.trace_anchor
+    assert module is not None
+    begun = module(trace, standing_base(2), traced.anchors)
+    assert begun.notes is not None
+    assert begun.notes.present.tolist() == [[True] * 5, [True] * 4 + [False]]
+    assert not begun.notes.told[:, :-1].any()
+    expected = module.told.bias + module.told.weight[:, [3, 7]].sum(-1)
+    torch.testing.assert_close(begun.notes.told[0, -1], expected)
+    assert torch.equal(begun.anchors[:, :-1], traced.anchors.expand(2, -1, -1, -1))
+    scores = begun.counted(torch.zeros(2, 5))
+    assert scores.isneginf().tolist() == (~begun.notes.present).tolist()
+    changes = begun.filled(torch.randn(2, 5, 8, 3))
+    assert torch.equal(changes[1, -1], changes[1, 0])
+    assert not torch.equal(changes[0, -1], changes[0, 0])
+
+
+def test_training_wants_the_candidate_of_a_trace_to_win():
+    """With way-points on the future and a decoder that says nothing, it alone is without loss."""
+    planner = planner_of(TraceTraining(present=1.0, jitter_m=0.0, edited=0.0))
+    for outer in planner.decoder.outer:
+        outer.weight.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        outer.bias.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    batch = random_batch(4)
+    future = constant_speed_futures(torch.tensor([3.0, 6.0, 9.0, 12.0]))
+    batch = replace(batch, scene=straight_scene(4), future=future,
+                    future_mask=torch.ones(4, 8).bool())  # fmt: skip
+    parts = planner.loss(batch)
+    assert parts["regression"] < 1e-3
+    torch.testing.assert_close(parts["scores"], torch.tensor(5.0).log(), atol=1e-4, rtol=0)
+    planner.trace = TraceTraining(present=0.0)
+    parts = planner.loss(batch)
+    assert parts["regression"] > 0.1
+    torch.testing.assert_close(parts["scores"], torch.tensor(4.0).log(), atol=1e-4, rtol=0)
 
 
 def test_training_draws_one_to_five_way_points_of_the_future_for_some_rows():

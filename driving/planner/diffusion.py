@@ -273,7 +273,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         winner = winner if notes is None else notes.last_where_present(winner)
         regression, scores = future.new_zeros(()), future.new_zeros(())
         for answer in answers:
-            more = self._answer_losses(answer, winner, begun, base, future, mask)
+            more = self._answer_losses(answer, winner, base, future, mask, begun)
             regression, scores = regression + more[0], scores + more[1]
         regression, scores = regression / len(answers), scores / len(answers)
         parts = {"regression": regression, "scores": scores}
@@ -362,13 +362,13 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         self,
         answer: Decoded,
         winner: Int[Tensor, " batch"],
-        begun: Beginnings,
         base: GoingOn,
         future: Float[Tensor, "batch time 3"],
         mask: Bool[Tensor, "batch time"],
+        begun: Beginnings | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Regression of the winner per known step, and cross-entropy per row with a future."""
-        index = winner[:, None, None, None]
+        begun, index = begun or Beginnings(self.anchors), winner[:, None, None, None]
         offsets = answer.offsets.take_along_dim(index, 1)[:, 0].to(future.dtype)
         changes = torch.addcmul(begun.chosen(winner), offsets, self.unit)
         off = (base.poses(changes[:, None])[:, 0] - future).abs()

@@ -124,8 +124,8 @@ def test_the_candidate_of_a_trace_answers_relative_to_it():
     """A decoder that says nothing follows the trace."""
     planner = planner_of(TraceTraining())
     for outer in planner.decoder.outer:
-        outer.weight.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
-        outer.bias.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        outer.weight.data.zero_()  # pyright: ignore[reportCallIssue]
+        outer.bias.data.zero_()  # pyright: ignore[reportCallIssue]
     points = random_futures(3)[:, trace_steps(4), :2]
     found = planner.plan(straight_scene(3), no_style(3), trace=trace_condition(points))
     torch.testing.assert_close(trace_of(found.poses[:, -1], 4), points, atol=1e-3, rtol=0)
@@ -218,8 +218,8 @@ def test_training_wants_the_candidate_of_a_trace_to_win():
     """With way-points on the future and a decoder that says nothing, it alone is without loss."""
     planner = planner_of(TraceTraining(present=1.0, jitter_m=0.0, edited=0.0))
     for outer in planner.decoder.outer:
-        outer.weight.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
-        outer.bias.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        outer.weight.data.zero_()  # pyright: ignore[reportCallIssue]
+        outer.bias.data.zero_()  # pyright: ignore[reportCallIssue]
     batch = random_batch(4)
     future = constant_speed_futures(torch.tensor([3.0, 6.0, 9.0, 12.0]))
     batch = replace(batch, scene=straight_scene(4), future=future,

@@ -49,9 +49,9 @@ def distance_to_trace(
 class TraceTraining:
     """Draws the traces that a planner learns from, out of the futures that it learns.
 
-    What is driven keeps to the middle of a lane, so a trace beside it is like none that was seen
-    and a planner does not follow it. Some of the futures that have a trace are therefore edited
-    themselves: what was asked for is what is learnt.
+    What is driven keeps to the middle of a lane, so no trace beside it is ever seen. Some of the
+    futures that have a trace are therefore edited themselves, so that what was asked for is what
+    is learnt. Without that traces are followed too, not quite as closely.
 
     Attributes:
         present: Probability that a row is given a trace.

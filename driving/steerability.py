@@ -13,6 +13,7 @@ from torch import Tensor
 from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
 from data_prep.scenes.tables import SCENES
+from driving.aimed_planner import AimedPlanner
 from driving.evaluation.conditions import asked_styles
 from driving.evaluation.drive import SCORED_S, with_agents
 from driving.evaluation.judge import logged_ride, one_candidate, tracked
@@ -26,7 +27,7 @@ from driving.planner.diffusion import DENOISING_STEPS, DiffusionPlanner
 from driving.planner.going_on import going_on
 from driving.planner.guided_steps import guided_steps
 from driving.planner.planner import Planner, StyleCondition
-from driving.planner.steered import AimedPlanner, SteeredPlanner
+from driving.planner.steered import SteeredPlanner
 from driving.simulation.rollout import roll_out
 from driving.simulation.state import Motion
 from driving.world import World

@@ -13,7 +13,7 @@ from driving.planner.diffusion_sampler import DiffusionSampler
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
 from driving.planner.going_on import going_on
 from driving.planner.guided_steps import Denoised, guided_steps, no_style
-from driving.planner.planner import Planner, PlannerInput, Plans, StyleCondition
+from driving.planner.planner import PlannerInput, Plans, StyleCondition
 from driving.planner.proposal_score import time_to_collision
 from personalize.evaluation.goal_space import GoalSpace
 from personalize.generator import Value
@@ -61,7 +61,7 @@ class SteeredPlanner:
 
         Raises:
             ValueError: If the chain looks ahead, which plans cannot; if it names what was not
-                given here; or if the negative has other anchors.
+                given here; or if the negative has other anchors, or particles beside it.
         """
         if chain.lookahead.strength:
             raise ValueError(
@@ -75,6 +75,10 @@ class SteeredPlanner:
         for name, (named, there) in given.items():
             if named and there is None:
                 raise ValueError(f"chain.{name} is asked for but was not opened; pass it.")
+        if negative is not None and chain.particles is not None:
+            raise ValueError(
+                "particles can be guided away from no style only; leave guidance.negative out."
+            )
         if negative is not None and not _same_anchors(planner, negative):
             raise ValueError("negative must have the planner's anchors; make it from that planner.")
         self._planner, self._chain, self._space = planner, chain, space
@@ -135,7 +139,7 @@ class SteeredPlanner:
     ) -> Plans:
         strength = self._chain.telling.strength
         found = [
-            self._sampled(scene, style, near, goals, seed) for near in self._around(goals, seed)
+            self._sampled(scene, style, near, goals, seed) for near in self.around(goals, seed)
         ]
         plans = self._planner.picked(
             scene,
@@ -147,7 +151,7 @@ class SteeredPlanner:
         poses = torch.cat([own for own, _ in found], 1)
         return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, goals))
 
-    def _around(self, goals: Goals, seed: int) -> list[Goals]:
+    def around(self, goals: Goals, seed: int) -> list[Goals]:
         """The stated goals, and others at the same distance from the centre of goal space."""
         hood = self._chain.neighbourhood
         if hood.largest_angle_rad == 0 or hood.count == 1:
@@ -198,7 +202,7 @@ class SteeredPlanner:
         return drawn.x, Denoised(encoded, changes, drawn.log_weight)
 
     def _predict(self, style: StyleCondition) -> GuidedPredict:
-        """The prediction of particles; a negative of its own sees its own scene."""
+        """The prediction of particles."""
         away = Under(self._sampler.predict, no_style(style))
         return GuidedPredict(self._sampler.predict, away, self._weight)
 
@@ -235,22 +239,6 @@ class SteeredPlanner:
             each = self._particles.count // len(self._planner.anchors)
             passes = self._sampler.steps * each
         return sets * passes * (2 if self._weight != 1 else 1)
-
-
-class AimedPlanner(Planner):
-    """A steered planner with its goals: it plans like any other, so that it can be driven.
-
-    Args:
-        steered: The planner.
-        goals: A goal per row of what it will be asked for.
-    """
-
-    def __init__(self, steered: SteeredPlanner, goals: Goals) -> None:
-        self._steered, self._goals = steered, goals
-
-    def plan(self, scene: PlannerInput, style: StyleCondition, *, seed: int = 0) -> Plans:
-        """Candidates, steered towards the goals."""
-        return self._steered.plan_to(scene, style, self._goals, seed=seed)
 
 
 def _same_anchors(one: DiffusionPlanner, other: DiffusionPlanner) -> bool:

@@ -1,4 +1,4 @@
-"""The door to preferences, vectors and the server: extract, encode, index, upload, serve, key."""
+"""The door to preferences, vectors, steerability and the server."""
 
 import argparse
 import sys
@@ -139,6 +139,12 @@ COMMANDS: tuple[Command, ...] = (
             "  personalize upload --vectors runs/item_vectors --url http://localhost:6333 \\\n"
             "      --collection items"
         ),
+    ),
+    Command(
+        name="steerability",
+        summary="Measure how well a recommender or planner can be steered, and report.",
+        run="personalize.steerability.command:run",
+        passthrough=True,
     ),
     Command(
         name="serve",

@@ -172,7 +172,8 @@ def _problem(words: list[str]) -> str | None:
     if not arguments or arguments == ["--help"]:
         return None
     if arguments[0] in commands and commands[arguments[0]].passthrough:
-        check = _serve_problem if arguments[0] == "serve" else _fit_problem
+        module = importlib.import_module(commands[arguments[0]].run.partition(":")[0])
+        check = _serve_problem if hasattr(module, "read_configuration") else _fit_problem
         return check(commands[arguments[0]], arguments[1:])
     try:
         front_door._parser(program, "", list(commands.values())).parse_args(arguments)
@@ -195,7 +196,7 @@ def _fit_problem(command: Command, arguments: list[str]) -> str | None:
 
 
 def _serve_problem(command: Command, arguments: list[str]) -> str | None:
-    """What is wrong with the configuration of a server; what it names need not be there."""
+    """What is wrong with a configuration of no Trainer; what it names need not be there."""
     module = importlib.import_module(command.run.partition(":")[0])
     try:
         module.read_configuration(arguments)

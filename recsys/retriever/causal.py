@@ -174,10 +174,7 @@ class CausalRetriever(Recommender):
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
     ) -> Recommendations:
         """The best items by the weighted score of `Ranking`."""
-        state, wishes = self._last_state(batch)
-        scores = self.ranking.dense * self._dense_logits(state, wishes).log_softmax(-1)
-        if self.ranking.prior:
-            scores = scores + self.ranking.prior * self.prior(batch)
+        scores = self.item_scores(batch)
         if self.ranking.search is None or self.trie is None:
             return top_items(scores, batch, count=count, filters=filters)
         width = max(self.ranking.search.width, count)
@@ -187,6 +184,12 @@ class CausalRetriever(Recommender):
         total = torch.where(known, dense + self.ranking.codes * found.scores, -torch.inf)
         best, place = total.topk(count, dim=1)
         return Recommendations(found.item_ids.gather(1, place), best)
+
+    def item_scores(self, batch: HistoryBatch) -> Float[Tensor, "batch item"]:
+        """The score of every item without the codes' part; see `Ranking`."""
+        state, wishes = self._last_state(batch)
+        scores = self.ranking.dense * self._dense_logits(state, wishes).log_softmax(-1)
+        return scores + self.ranking.prior * self.prior(batch) if self.ranking.prior else scores
 
     def read_histories(self, batch: HistoryBatch) -> Float[Tensor, "batch model"]:
         """The state after each row's last real step, before any preference."""

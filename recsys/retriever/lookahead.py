@@ -31,6 +31,7 @@ class TriePrior:
             allowed_items: Items that may be returned at all; the others are not looked at, so that
                 they make no prefix look good.
         """
+        self.trie = trie
         order = self.item_of_leaf = trie.item_of_leaf.long()
         prior = torch.zeros(1, len(order), device=order.device) if log_prior is None else log_prior
         if allowed_items is not None:

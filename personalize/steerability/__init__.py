@@ -1,0 +1,1 @@
+"""How well a trained generator can be steered: the probe is run, and a report written."""

@@ -1,0 +1,207 @@
+"""Where a steered recommender's candidates come from: the trie, or the whole catalogue."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from personalize.steering.chain import Chain
+from personalize.steering.guidance import guide
+from personalize.steering.particles import steer
+from recsys.batch import HistoryBatch
+from recsys.recommender import Filters, Recommender
+from recsys.retriever.causal import CausalRetriever
+from recsys.retriever.decode import BeamSearch, CodeDecoder
+from recsys.retriever.generative import GenerativeRetriever
+from recsys.retriever.guidance import GuidedDecoder, without_preferences
+from recsys.retriever.lookahead import TrieLookahead, TriePrior
+from recsys.retriever.sampler import PrefixValue, TrieSampler, merged_items
+from recsys.top_items import top_items
+
+CANDIDATES = 50
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Items to choose a list from.
+
+    Attributes:
+        items: Distinct in every row; -1 is none.
+        scores: The recommender's own, before any tilt, in nats; `-inf` beside -1.
+        calls: Rows of predictions that it took per row: a prefix, or the whole catalogue.
+    """
+
+    items: Int[Tensor, "batch candidate"]
+    scores: Float[Tensor, "batch candidate"]
+    calls: int
+
+    def united(self, other: "Candidates") -> "Candidates":
+        """All items of both; where both have one, the higher score counts."""
+        items = torch.cat([self.items, other.items], 1)
+        scores = torch.cat([self.scores, other.scores], 1)
+        order = scores.sort(dim=1, descending=True, stable=True).indices
+        items, scores = items.gather(1, order), scores.gather(1, order)
+        repeated = ((items.unsqueeze(2) == items.unsqueeze(1)).tril(-1)).any(2)
+        return Candidates(
+            items.masked_fill(repeated, -1),
+            scores.masked_fill(repeated, -torch.inf),
+            self.calls + other.calls,
+        )
+
+
+class Proposer(ABC):
+    """Candidates of a recommender, guided and tilted as a chain says."""
+
+    @abstractmethod
+    def propose(
+        self,
+        batch: HistoryBatch,
+        rewards: Float[Tensor, "batch item"] | None,
+        chain: Chain,
+        *,
+        filters: Filters,
+        seed: int = 0,
+    ) -> Candidates:
+        """Candidates of every row.
+
+        Args:
+            batch: The rows, told what is wanted.
+            rewards: What every item is worth; None looks ahead for nothing and draws nothing.
+            chain: Its guidance, look-ahead and particles are applied.
+            filters: Items that must not be returned.
+            seed: Of what is drawn.
+        """
+
+
+class TrieProposer(Proposer):
+    """What a beam, or particles, find on the trie of semantic IDs."""
+
+    def __init__(
+        self, decoder: CodeDecoder, prior: TriePrior, search: BeamSearch, *, width: int
+    ) -> None:
+        """Search.
+
+        Args:
+            decoder: What is searched.
+            prior: The trie with the prior of the look-ahead.
+            search: How; its width is not used.
+            width: Prefixes kept at each level, and candidates.
+        """
+        self.decoder, self.trie, self._prior, self._width = decoder, prior.trie, prior, width
+        self._search = BeamSearch(width, search.scoring)
+
+    def propose(
+        self,
+        batch: HistoryBatch,
+        rewards: Float[Tensor, "batch item"] | None,
+        chain: Chain,
+        *,
+        filters: Filters,
+        seed: int = 0,
+    ) -> Candidates:
+        """Found by a beam, or drawn where the chain has particles."""
+        weight, strength = chain.guidance.weight, chain.lookahead.strength
+        decoder = self.decoder if weight == 1.0 else GuidedDecoder(self.decoder, weight)
+        passes = 1 if weight == 1.0 else 2
+        trie = self.trie
+        if rewards is not None and chain.particles is not None:
+            return self._drawn(decoder, batch, rewards, chain, filters=filters, seed=seed)
+        ahead, worth = None, 0.0
+        if rewards is not None and strength:
+            ahead = TrieLookahead(self._prior, rewards, strength=strength)
+        found = self._search(
+            decoder, batch, trie, count=self._width, filters=filters, lookahead=ahead
+        )
+        if rewards is not None and strength:
+            worth = strength * rewards.gather(1, found.item_ids.clamp_min(0))
+        calls = passes * (1 + self._width * (trie.level_count - 1))
+        return Candidates(found.item_ids, found.scores - worth, calls)
+
+    def _drawn(
+        self,
+        decoder: CodeDecoder,
+        batch: HistoryBatch,
+        rewards: Float[Tensor, "batch item"],
+        chain: Chain,
+        *,
+        filters: Filters,
+        seed: int,
+    ) -> Candidates:
+        """Items drawn by particles; a particle's weight is its share of the tilted distribution."""
+        settings, trie = chain.particles, self.trie
+        if settings is None:
+            raise ValueError("the chain has no particles.")
+        ahead = TrieLookahead(
+            self._prior, rewards, strength=max(settings.strength, 1e-6), best=False
+        )
+        value = PrefixValue(ahead, strength=max(settings.strength, 1e-6))
+        sampler = TrieSampler(decoder, trie, filters=filters)
+        drawn = steer(sampler, batch, batch, value, settings, seed=seed)
+        items = trie.item_of_leaf[drawn.x.nodes].long()
+        found, weights = merged_items(items, drawn.log_weight, count=settings.count)
+        worth = settings.strength * rewards.gather(1, found.clamp_min(0))
+        calls = drawn.calls * (1 if chain.guidance.weight == 1.0 else 2)
+        return Candidates(found, weights - worth, calls)
+
+
+class CatalogueProposer(Proposer):
+    """The best of a score for every item of the catalogue; guidance is on the scores."""
+
+    def __init__(self, recommender: CausalRetriever, *, width: int) -> None:
+        """Take so many candidates of every row's scores."""
+        self._recommender, self._width = recommender, width
+
+    def propose(
+        self,
+        batch: HistoryBatch,
+        rewards: Float[Tensor, "batch item"] | None,
+        chain: Chain,
+        *,
+        filters: Filters,
+        seed: int = 0,
+    ) -> Candidates:
+        """The best of the tilted scores: what a look-ahead finds on a trie, here by addition."""
+        weight, strength = chain.guidance.weight, chain.lookahead.strength
+        scores, calls = self._recommender.item_scores(batch), 1
+        if weight != 1.0:
+            plain = self._recommender.item_scores(without_preferences(batch))
+            scores, calls = guide(plain, (scores, weight)), 2
+        tilted = scores if rewards is None else scores + strength * rewards
+        found = top_items(tilted, batch, count=self._width, filters=filters)
+        own = scores.gather(1, found.item_ids.clamp_min(0))
+        return Candidates(found.item_ids, own.masked_fill(found.item_ids < 0, -torch.inf), calls)
+
+
+def proposer(
+    recommender: Recommender, *, width: int | None = None, prior: TriePrior | None = None
+) -> Proposer:
+    """Where a recommender's candidates come from.
+
+    Args:
+        recommender: One that generates semantic IDs, or a `CausalRetriever`; the latter proposes
+            from the whole catalogue unless its ranking has a search.
+        width: Candidates of every row; as wide as the recommender's own search by default, or
+            50 of the whole catalogue.
+        prior: The look-ahead's; uniform by default.
+
+    Raises:
+        TypeError: If the recommender is of another kind.
+    """
+    if isinstance(recommender, GenerativeRetriever):
+        width = min(width or recommender.search.width, recommender.trie.item_count)
+        return TrieProposer(
+            recommender, prior or TriePrior(recommender.trie), recommender.search, width=width
+        )
+    if not isinstance(recommender, CausalRetriever):
+        raise TypeError(
+            f"{type(recommender).__name__} cannot be steered; take a retriever that generates "
+            "semantic IDs, or a causal one."
+        )
+    search = recommender.ranking.search
+    width = width or (CANDIDATES if search is None else search.width)
+    width = min(width, len(recommender.item_bias))
+    if search is None or recommender.trie is None:
+        return CatalogueProposer(recommender, width=width)
+    return TrieProposer(recommender, prior or TriePrior(recommender.trie), search, width=width)

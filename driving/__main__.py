@@ -10,6 +10,7 @@ from data_prep.front_door import Command, add_output_options, run_door
 from driving.evaluation.door import EVALUATION_COMMANDS
 from driving.freed_memory import keep_freed_memory
 from driving.style.door import STYLE_COMMANDS
+from personalize.steering.fitting_options import add_fitting_options
 
 _FIT = Command("fit", "train a planner", "driving.fit:fit", passthrough=True)
 _VALIDATE = Command(
@@ -52,12 +53,34 @@ example:
   driving embed --checkpoint runs/diffusion --splits test --out artifacts/scene_vectors""",
 )
 
+
+def _fit_edits_options(parser: argparse.ArgumentParser) -> None:
+    add_fitting_options(parser)
+    for name in ("scenes", "styles", "style-vectors"):
+        parser.add_argument(f"--{name}", type=Path, help="default: what it was trained on")
+    add_output_options(parser, "the maps")
+
+
+_FIT_EDITS = Command(
+    "fit-edits",
+    "fit maps on a planner's scene encoder that move how it drives",
+    "driving.activation_maps:write_activation_maps",
+    _fit_edits_options,
+    """Fit affine maps on the scene encoder of a trained planner, one set for every dimension of
+style, from training scenes that were driven with little of it to those with much. The weights stay
+as they are.
+
+example:
+  driving fit-edits --checkpoint runs/diffusion --dimensions speed --out runs/edits""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     *STYLE_COMMANDS,
     _FIT,
     _VALIDATE,
     _TEST,
     _EMBED,
+    _FIT_EDITS,
     *EVALUATION_COMMANDS,
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.front_door import Command, add_output_options, run_door
+from personalize.steering.fitting_options import add_fitting_options
 
 
 def _benchmark_options(parser: argparse.ArgumentParser) -> None:
@@ -281,6 +282,29 @@ example:
   recsys embed --checkpoint runs/fit/causal --out runs/item_vectors""",
 )
 
+
+def _fit_edits_options(parser: argparse.ArgumentParser) -> None:
+    add_fitting_options(parser)
+    moved = "where it is now, if no longer where the run found it"
+    for name in ("tables", "vectors", "semantic-ids"):
+        parser.add_argument(f"--{name}", type=Path, help=moved)
+    add_output_options(parser, "the maps")
+
+
+_FIT_EDITS = Command(
+    "fit-edits",
+    "fit maps on a retriever's encoder that move what it recommends",
+    "recsys.activation_maps:write_activation_maps",
+    _fit_edits_options,
+    """Fit affine maps on the encoder of a trained retriever, one set for every attribute of items
+(popularity, rating, recency, price), from training contexts whose next items are low on it to
+those whose next items are high. The weights stay as they are.
+
+example:
+  recsys fit-edits --checkpoint runs/fit/causal --out runs/edits
+  recsys fit-edits --checkpoint runs/fit/mender_emb --dimensions popularity --out runs/edits""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     _TOKENIZE,
     _ASSIGN,
@@ -290,6 +314,7 @@ COMMANDS: tuple[Command, ...] = (
     _TEST,
     _PREDICT,
     _EMBED,
+    _FIT_EDITS,
     _REPORT,
 )
 

@@ -74,6 +74,41 @@ example:
   driving fit-edits --checkpoint runs/diffusion --dimensions speed --out runs/edits""",
 )
 
+
+def _critic_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    add(
+        "--condition",
+        choices=("before", "own", "truth", "none"),
+        default="before",
+        help="which style of the run's style vectors it reads (default: %(default)s)",
+    )
+    add("--maximum-samples", type=int, metavar="N", help="most samples of a split")
+    add(
+        "--candidate-weight",
+        type=float,
+        default=1.0,
+        help="how strongly what was not driven is held down (default: %(default)s)",
+    )
+    add("--steps", type=int, default=1500, help="gradient steps (default: %(default)s)")
+    add("--width", type=int, default=128, help="of its hidden layers (default: %(default)s)")
+    add("--discount", type=float, default=0.9, help="of the next sample (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
+    add_output_options(parser, "the critic")
+
+
+_CRITIC = Command(
+    "critic",
+    "learn from logs what a plan is worth in the long run, to re-rank by",
+    "driving.critic_data:write_driving_critic",
+    _critic_options,
+    """Learn from logged drives what a plan is worth in the long run.
+
+example:
+  driving critic --checkpoint runs/diffusion --out runs/critic""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     *STYLE_COMMANDS,
     _FIT,
@@ -81,6 +116,7 @@ COMMANDS: tuple[Command, ...] = (
     _TEST,
     _EMBED,
     _FIT_EDITS,
+    _CRITIC,
     *EVALUATION_COMMANDS,
 )
 

@@ -305,6 +305,36 @@ example:
   recsys fit-edits --checkpoint runs/fit/mender_emb --dimensions popularity --out runs/edits""",
 )
 
+
+def _critic_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    add("--preferences", type=Path, help="artifact of personalize extract (default: the run's)")
+    add("--candidates", type=int, default=10, help="items offered at every row (default: 10)")
+    add(
+        "--candidate-weight",
+        type=float,
+        default=1.0,
+        help="how strongly what was not tried is held down (default: %(default)s)",
+    )
+    add("--steps", type=int, default=1500, help="gradient steps (default: %(default)s)")
+    add("--width", type=int, default=128, help="of its hidden layers (default: %(default)s)")
+    add("--discount", type=float, default=0.9, help="of the next rating (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
+    add_output_options(parser, "the critic")
+
+
+_CRITIC = Command(
+    "critic",
+    "learn from ratings what an item is worth in the long run, to re-rank by",
+    "recsys.critic_data:write_recommender_critic",
+    _critic_options,
+    """Learn from logged ratings what an item is worth to somebody in the long run.
+
+example:
+  recsys critic --checkpoint runs/fit/causal --out runs/critic""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     _TOKENIZE,
     _ASSIGN,
@@ -315,6 +345,7 @@ COMMANDS: tuple[Command, ...] = (
     _PREDICT,
     _EMBED,
     _FIT_EDITS,
+    _CRITIC,
     _REPORT,
 )
 

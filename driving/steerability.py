@@ -91,6 +91,7 @@ class SteerablePlans(Steerable):
         self._numbers = moments.world.sample_ids.numpy()
         self._splits = np.array(moments.splits)
         self._steered: dict[Chain, SteeredPlanner] = {}
+        self._checkpoint_hash: str | None = facts.get("inputs", {}).get("checkpoint")
         self.quality_names = QUALITY
         limits = self._limits()
         self.space: GoalSpace = plan_space(limits)
@@ -195,7 +196,9 @@ class SteerablePlans(Steerable):
 
     def _opened(self, chain: Chain) -> SteeredPlanner:
         if chain not in self._steered:
-            self._steered[chain] = opened_chain(self._planner, chain, self.space)
+            self._steered[chain] = opened_chain(
+                self._planner, chain, self.space, checkpoint_hash=self._checkpoint_hash
+            )
         return self._steered[chain]
 
     def _calls(self, steered: SteeredPlanner | None, goals: Goals | None) -> float:

@@ -16,7 +16,6 @@ from driving.planner.guided_steps import Denoised, guided_steps, no_style
 from driving.planner.planner import PlannerInput, Plans, StyleCondition
 from driving.planner.proposal_score import time_to_collision
 from personalize.evaluation.goal_space import GoalSpace
-from personalize.generator import Value
 from personalize.steering.chain import Chain
 from personalize.steering.goals import GoalCloseness, Goals, closeness
 from personalize.steering.guidance import GuidedPredict, Under
@@ -24,6 +23,11 @@ from personalize.steering.particles import neighbours, steer
 
 Edit = Callable[[Goals], AbstractContextManager[None]]
 """Opens a block in which the planner's activations are edited towards goals, row by row."""
+Critique = Callable[
+    [Float[Tensor, "batch candidate time 3"], PlannerInput, StyleCondition],
+    Float[Tensor, "batch candidate"],
+]
+"""What candidates are worth under a style, higher is better."""
 
 
 class SteeredPlanner:
@@ -45,7 +49,7 @@ class SteeredPlanner:
         *,
         negative: DiffusionPlanner | None = None,
         edits: Edit | None = None,
-        critic: Value[Tensor, PlannerInput] | None = None,
+        critic: Critique | None = None,
         denoising_steps: int = 10,
     ) -> None:
         """Hold what steers; `driving.opened_chain` opens what a chain names.
@@ -69,7 +73,7 @@ class SteeredPlanner:
             )
         given = {
             "edits": (chain.edits.strength and chain.edits.folder, edits),
-            "guidance.negative": (chain.guidance.negative, negative),
+            "guidance.negative": (chain.guidance.weight != 1 and chain.guidance.negative, negative),
             "selection.critic": (chain.selection.critic_weight, critic),
         }
         for name, (named, there) in given.items():
@@ -141,15 +145,16 @@ class SteeredPlanner:
         found = [
             self._sampled(scene, style, near, goals, seed) for near in self.around(goals, seed)
         ]
+        asked = told(style, goals, self._space.names, strength=strength)
         plans = self._planner.picked(
             scene,
             found[0][1].encoded,
             torch.cat([one.changes for _, one in found], 1),
             torch.cat([one.logits.log_softmax(1) for _, one in found], 1),
-            told(style, goals, self._space.names, strength=strength),
+            asked,
         )
         poses = torch.cat([own for own, _ in found], 1)
-        return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, goals))
+        return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, goals, asked))
 
     def around(self, goals: Goals, seed: int) -> list[Goals]:
         """The stated goals, and others at the same distance from the centre of goal space."""
@@ -212,6 +217,7 @@ class SteeredPlanner:
         poses: Float[Tensor, "batch candidate time 3"],
         scores: Float[Tensor, "batch candidate"],
         goals: Goals,
+        style: StyleCondition,
     ) -> Float[Tensor, "batch candidate"]:
         """What is added to the scores: `-inf` where a contact comes nearer than it would anyhow."""
         selection = self._chain.selection
@@ -221,7 +227,9 @@ class SteeredPlanner:
         contact_s = time_to_collision(scene, driven_candidates(scene, poses))
         worth = worth.masked_fill(~no_nearer_contact(contact_s, scores), -torch.inf)
         if selection.critic_weight and self._critic is not None:
-            worth = worth + selection.critic_weight * standardized(self._critic(poses, scene))
+            worth = worth + selection.critic_weight * standardized(
+                self._critic(poses, scene, style)
+            )
         if selection.strength:
             close = closeness(self._reward(poses, scene), goals)
             strength = torch.full_like(scores[:, :1], selection.strength)

@@ -1,6 +1,7 @@
 """The planner as the steerability evaluation asks it: the laws of the slot, and what it opens."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -235,7 +236,8 @@ def test_a_source_opens_what_the_planner_was_trained_on(paths, planner, half, mo
 
 
 def test_what_cannot_be_opened_is_refused(paths, planner, half, monkeypatch):
-    for option, number in (("contexts", 0), ("batch_size", -1)):
+    wrong: dict[str, Any] = {"contexts": 0, "batch_size": -1}
+    for option, number in wrong.items():
         with pytest.raises(ValueError, match=f"{option} must be at least 1, got {number}"):
             Plans(checkpoint=Path("run"), **{option: number})
     monkeypatch.setattr(driving.steerability, "load_planner", lambda _: loaded(paths, EgoMlp()))

@@ -77,10 +77,10 @@ class Predict(Protocol):
 class Sampler(ABC, Generic[Context, Condition, State, X]):
     """A generator, step by step.
 
-    Laws, held for both generators by `tests/personalize/steering/test_samplers.py`: the same seed
-    gives the same particles; a batch gives what its rows give one by one, because every row takes
-    the same random numbers; after the last step the preview is what was made; `take` of all
-    particles in order changes nothing.
+    Laws, held by `tests/recsys/test_trie_sampler.py` and `tests/driving/test_diffusion_sampler.py`:
+    the same seed gives the same particles; a batch gives what its rows give one by one, because
+    every row takes the same random numbers; after the last step the preview is what was made;
+    `take` of all particles in order changes nothing.
 
     Attributes:
         steps: Number of steps; they are numbered from 0.

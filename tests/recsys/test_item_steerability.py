@@ -1,0 +1,81 @@
+"""The recommender obeys the laws of what can be steered, from artifacts on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from personalize.conditioning import text
+from personalize.evaluation.steerable import REPORTED, TUNING
+from personalize.steering.chain import Chain, Lookahead, Selection, Telling
+from recsys.steerability import Items, SteerableItems
+from tests.personalize.evaluation import steerable_laws as laws
+from tests.recsys.served_world import DrawnSentences
+
+CHAIN = Chain(
+    telling=Telling(0.5),
+    lookahead=Lookahead(2.0),
+    selection=Selection(20.0, calibrate=True, hold=True),
+)
+
+
+@pytest.fixture(params=["causal", "mender_emb"])
+def half(request, one_world, monkeypatch) -> SteerableItems:
+    monkeypatch.setattr(text, "SentenceEncoder", DrawnSentences)
+    root: Path = one_world.root
+    return Items(
+        checkpoint=root / request.param, preferences=root / "preferences", count=4, width=12
+    ).open()
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        laws.shapes_fit,
+        laws.the_same_question_has_the_same_answer,
+        laws.contexts_do_not_influence_each_other,
+        laws.neutral_is_no_chain,
+    ],
+)
+def test_the_recommender_obeys(half, law):
+    law(half, CHAIN)
+
+
+def test_tuning_and_reporting_share_no_person(half, one_world):
+    laws.splits_share_nothing(half)
+    tuning, reported = half.contexts(TUNING), half.contexts(REPORTED)
+    assert len(tuning) == len(reported) == 6  # every second of twelve people
+    batch = half._questions.batch
+    world = one_world.world
+    for split, contexts, place in ((0, tuning, -2), (1, reported, -1)):
+        for person, context in zip(range(split, 12, 2), contexts, strict=True):
+            assert int(batch.target_item_ids[context, 0]) == world.items[person][place]
+            met = batch.history_item_ids[context][batch.history_mask[context]].tolist()
+            assert met == world.items[person][:place][-6:]
+
+
+def test_steering_brings_lists_nearer_to_goals(half):
+    contexts = half.contexts(REPORTED)
+    goals = laws.some_goals(half, len(contexts))
+    errors = []
+    for chain in (None, CHAIN):
+        found = half.generate(contexts, goals, chain)
+        reached = half.space.normalized(_tensor(found.raw)).numpy()
+        gap = (reached - goals.values.numpy()) * goals.mask.numpy() * found.mask
+        errors.append(np.linalg.norm(gap, axis=1).mean())
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_no_goal_is_further_from_the_pool_than_from_what_is_recommended(half):
+    contexts = half.contexts(REPORTED)
+    raw, mask = half.pool(contexts)
+    assert raw.shape[1] >= 256
+    assert mask.any()
+    spread = raw.std(1).mean(0)
+    assert (spread > 0).all()
+
+
+def _tensor(values):
+    import torch
+
+    return torch.from_numpy(np.asarray(values, np.float32))

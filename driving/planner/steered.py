@@ -154,7 +154,15 @@ class SteeredPlanner:
             asked,
         )
         poses = torch.cat([own for own, _ in found], 1)
-        return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, goals, asked))
+        hold = self._chain.selection.hold
+        wanted = self._held(scene, style, goals, seed) if hold else goals
+        return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, wanted, asked))
+
+    def _held(self, scene: PlannerInput, style: StyleCondition, goals: Goals, seed: int) -> Goals:
+        """The goals, and everything else as it is in the planner's own choice."""
+        own = self._planner.plan(scene, style, seed=seed).best[:, None]
+        there = self._reward(own, scene)[:, 0]
+        return Goals(torch.where(goals.mask, goals.values, there), torch.ones_like(goals.mask))
 
     def around(self, goals: Goals, seed: int) -> list[Goals]:
         """The stated goals, and others at the same distance from the centre of goal space."""
@@ -246,7 +254,9 @@ class SteeredPlanner:
         if self._particles is not None:
             each = self._particles.count // len(self._planner.anchors)
             passes = self._sampler.steps * each
-        return sets * passes * (2 if self._weight != 1 else 1)
+        own = self._planner.guidance != 1 and self._planner.reads_style
+        held = len(DENOISING_STEPS) * (1 + own) if self._chain.selection.hold else 0
+        return sets * passes * (2 if self._weight != 1 else 1) + held
 
 
 def _same_anchors(one: DiffusionPlanner, other: DiffusionPlanner) -> bool:

@@ -250,6 +250,21 @@ def test_a_great_strength_takes_the_nearest_that_is_admitted(planner, scene):
         assert found.scores[row].argmax().item() == best
 
 
+def test_what_is_held_stays_as_in_the_planners_own_choice(planner, scene):
+    asked = goals(seed=6, share=0.0)
+    chain = Chain(selection=Selection(1e6, hold=True))
+    found = SteeredPlanner(planner, chain, SPACE).plan_to(scene, STYLE, asked)
+    reward = PlanGoals(SPACE)
+    rewards = reward(found.poses, scene)
+    own = reward(planner.plan(scene, STYLE).best[:, None], scene)
+    for row in range(ROWS):
+        wanted = own[row, 0].clone()
+        wanted[0] = asked.values[row, 0]
+        gaps = (rewards[row] - wanted).square().sum(-1)
+        gaps = gaps.masked_fill(found.scores[row] == -torch.inf, torch.inf)
+        assert found.scores[row].argmax() == gaps.argmin()
+
+
 def leftmost(poses: Tensor, scene: PlannerInput, style: StyleCondition) -> Tensor:
     """Likes to end on the left."""
     return poses[..., -1, 1]
@@ -358,6 +373,7 @@ def test_neighbours_lie_within_their_angle_around_the_centre(planner):
         (Chain(particles=ParticleSteering(ANCHORS, 2.0)), 3),
         (Chain(particles=ParticleSteering(3 * ANCHORS, 2.0), guidance=Guidance(2.0)), 18),
         (Chain(selection=Selection(9.0, calibrate=True)), 2),
+        (Chain(selection=Selection(9.0, hold=True)), 4),
     ],
 )
 def test_calls_are_what_the_decoder_is_really_asked(planner, scene, chain, expected):

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from driving.aimed_planner import AimedPlanner
-from driving.goals import PlanGoals, plan_space, told
+from driving.goals import PlanGoals, driven_candidates, plan_space, told
 from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
 from driving.planner.guided_steps import guided_steps, no_style
 from driving.planner.planner import PlannerInput, Plans, StyleCondition
+from driving.planner.proposal_score import time_to_collision
 from driving.planner.steered import SteeredPlanner
 from driving.planner.style_injection import WithoutStyle
 from driving.planner.sub_score_heads import Selection as PickedBy
@@ -47,6 +48,7 @@ SPACE = plan_space(
     }
 )
 ROWS = 4
+AHEAD_M = 46.0
 ANCHORS = SMALL["anchors"]
 STRONG = Chain(
     telling=Telling(1.0),
@@ -316,18 +318,21 @@ def test_calibration_is_as_near_with_more_of_the_planners_own_score(planner, sce
 
 
 def test_no_selection_brings_a_contact_nearer(planner):
-    """A car stands 12 m ahead: whatever is asked, the pick hits it no sooner."""
-    world = stack([road(speed_mps=9.0, movers=[Mover(18.0)])] * ROWS)
+    """A car stands 41 m ahead: whatever is asked, the pick hits it no sooner."""
+    world = stack([road(speed_mps=9.0, movers=[Mover(AHEAD_M)])] * ROWS)
     view = planner_input(world, world.now)
     wanted = Goals(torch.ones(ROWS, len(SPACE)), torch.zeros(ROWS, len(SPACE), dtype=torch.bool))
     wanted.mask[:, 0] = True
+    own = planner.plan(view, STYLE)
+    time_s = time_to_collision(view, driven_candidates(view, own.poses))
+    own_place = own.scores.argmax(1, keepdim=True)
+    least = time_s.gather(1, own_place).clamp_max(0.95)
+    assert (time_s < least).any()
     for strength in (1.0, 1e5):
         chain = Chain(selection=Selection(strength))
-        steered = SteeredPlanner(planner, chain, SPACE)
-        found = steered.plan_to(view, STYLE, wanted)
-        own = planner.plan(view, STYLE)
-        own_place = own.scores.argmax(1)
-        assert (found.scores.gather(1, own_place[:, None]) > -torch.inf).all()
+        found = SteeredPlanner(planner, chain, SPACE).plan_to(view, STYLE, wanted)
+        assert torch.equal(found.scores == -torch.inf, time_s < least)
+        assert (found.scores.gather(1, own_place) > -torch.inf).all()
     contact_s = torch.tensor([[0.5, 0.4, 0.6, 3.0], [5.0, 0.4, 1.0, 0.96]])
     taken = torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 2)
     expected = [[True, False, True, True], [True, False, True, True]]

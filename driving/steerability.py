@@ -276,6 +276,7 @@ class Plans(SteerableSource):
         contexts: int = 256,
         batch_size: int = 64,
         closed_loop: bool = False,
+        safety_gate: float | None = None,
     ) -> None:
         """Say what to open.
 
@@ -287,15 +288,19 @@ class Plans(SteerableSource):
             batch_size: Rows planned at once.
             closed_loop: The planner drives, planning anew every 0.5 s; otherwise one plan is
                 driven. About eight times as slow.
+            safety_gate: Of the planner's selection; by default its own.
 
         Raises:
-            ValueError: If a number is below 1.
+            ValueError: If a number is out of range.
         """
+        if safety_gate is not None and not 0 <= safety_gate <= 1:
+            raise ValueError(f"safety_gate must be from 0 to 1, got {safety_gate:g}.")
         for name, number in (("contexts", contexts), ("batch_size", batch_size)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
         self._checkpoint, self._scenes, self._styles = checkpoint, scenes, styles
         self._contexts, self._batch, self._closed = contexts, batch_size, closed_loop
+        self._changes = {} if safety_gate is None else {"selection.safety_gate": safety_gate}
 
     def open(self) -> SteerablePlans:
         """Read planner and scenes, and plan once without steering.
@@ -305,7 +310,7 @@ class Plans(SteerableSource):
                 goes on for four seconds, or splits share a recording.
             ArtifactMismatch: If an artifact is damaged or of another kind.
         """
-        loaded = load_planner(self._checkpoint)
+        loaded = load_planner(self._checkpoint, changes=self._changes)
         if not isinstance(loaded.planner, DiffusionPlanner):
             raise InputError(
                 f"{loaded.folder} holds a {type(loaded.planner).__name__}, which cannot be steered."
@@ -316,7 +321,7 @@ class Plans(SteerableSource):
         return SteerablePlans(
             loaded.planner,
             moments,
-            _facts(loaded, scenes, styles),
+            _facts(loaded, scenes, styles) | {"safety_gate": loaded.planner.selection.safety_gate},
             batch_size=self._batch,
             closed_loop=self._closed,
         )

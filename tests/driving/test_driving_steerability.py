@@ -222,9 +222,16 @@ def loaded(paths, planner) -> LoadedPlanner:
 
 
 def test_a_source_opens_what_the_planner_was_trained_on(paths, planner, half, monkeypatch):
-    monkeypatch.setattr(driving.steerability, "load_planner", lambda _: loaded(paths, planner))
-    source = Plans(checkpoint=Path("run"), contexts=5)
+    given: list[dict[str, Any]] = []
+
+    def opened_with(_: Path, *, changes: dict[str, Any]) -> LoadedPlanner:
+        given.append(changes)
+        return loaded(paths, planner)
+
+    monkeypatch.setattr(driving.steerability, "load_planner", opened_with)
+    source = Plans(checkpoint=Path("run"), contexts=5, safety_gate=0.75)
     opened = source.open()
+    assert given == [{"selection.safety_gate": 0.75}]
     alike(opened.space, half.space)
     hashes = {
         name: read_artifact(paths[name], kind=name).content_hash
@@ -240,7 +247,11 @@ def test_what_cannot_be_opened_is_refused(paths, planner, half, monkeypatch):
     for option, number in wrong.items():
         with pytest.raises(ValueError, match=f"{option} must be at least 1, got {number}"):
             Plans(checkpoint=Path("run"), **{option: number})
-    monkeypatch.setattr(driving.steerability, "load_planner", lambda _: loaded(paths, EgoMlp()))
+    monkeypatch.setattr(
+        driving.steerability, "load_planner", lambda *_, **__: loaded(paths, EgoMlp())
+    )
+    with pytest.raises(ValueError, match=r"safety_gate must be from 0 to 1, got 1.5"):
+        Plans(checkpoint=Path("run"), safety_gate=1.5)
     with pytest.raises(InputError, match="run holds a EgoMlp, which cannot be steered"):
         Plans(checkpoint=Path("run")).open()
     with pytest.raises(ValueError, match="there is no context 99999"):

@@ -160,6 +160,8 @@ def test_calibration_meets_the_goal_and_holding_keeps_the_rest(kind):
     assert gap.mean() < 0.15
     side = [((values - before) * ~asked).norm(dim=1).mean() for values in (free, kept)]
     assert side[1] < side[0]
+    held_gap = ((kept - HIGH_PRICE.values) * asked).norm(dim=1)
+    assert held_gap.mean() < 0.6 * ((before - HIGH_PRICE.values) * asked).norm(dim=1).mean()
 
 
 def test_diversity_is_reached_by_what_is_taken_together():

@@ -93,6 +93,25 @@ def test_a_deterministic_step_keeps_the_noise_that_is_left(planner):
     torch.testing.assert_close(shares, said[..., LOGIT].softmax(1))
 
 
+@pytest.mark.parametrize("eta", [0.4, 1.0])
+def test_a_step_with_fresh_noise_keeps_as_much_noise_as_its_level_has(planner, eta):
+    """What is old and what is fresh of the noise after a step add up, in squares, to its level."""
+    scene, style = random_scene(1), random_style(1)
+    sampler = DiffusionSampler(planner, steps=2, eta=eta)
+    with torch.no_grad():
+        state = sampler.init(scene, style, ANCHORS, seed=1)
+        said = sampler.predict(state, 0, style)
+        after = sampler.step(state, 0, sampler.predict)
+    clean = planner.normalised(said[..., :LOGIT].unflatten(-1, (8, 3)))[..., :2]
+    first, second = (float(planner.signal[step]) for step in (TRAINING_STEPS - 1, 0))
+    left = (state.noisy - math.sqrt(first) * clean) / math.sqrt(1 - first)
+    fresh = torch.randn(ANCHORS, 8, 2, generator=torch.Generator().manual_seed(2))
+    spread = eta * math.sqrt((1 - second) / (1 - first) * (1 - first / second))
+    kept = math.sqrt(1 - second - spread**2)
+    expected = math.sqrt(second) * clean + kept * left + spread * fresh
+    torch.testing.assert_close(after.noisy, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_only_fresh_noise_parts_copies(planner):
     scene, style = random_scene(1), random_style(1)
     for eta, apart in ((0.0, False), (1.0, True)):

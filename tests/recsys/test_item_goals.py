@@ -51,6 +51,8 @@ def test_a_list_is_the_mean_of_what_is_known_by_place():
     sentiment = (0.0 * first + 1.0 * second + 0.25 * third) / (first + second + third)
     assert raw[0, :2].tolist() == pytest.approx([price, sentiment])
     assert mask.tolist() == [[True, True, True], [False, False, False]]
+    values, known = goals.of_items(lists, torch.tensor([1, -1]))
+    assert not values[~known].any()
     assert raw[0, 2].item() == pytest.approx(1.0)  # items 2 and 1 are at right angles, 3 is mute
 
 

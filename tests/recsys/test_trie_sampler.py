@@ -67,7 +67,7 @@ def exact_mean() -> float:
 @pytest.mark.parametrize("potential", [Difference(), Maximum(), EndOnly()])
 @pytest.mark.parametrize("below", [0.5, 1.0])
 def test_every_potential_aims_at_the_tilted_distribution(potential, below):
-    """The normaliser is unbiased, and so is the mean weighted by it, however often they are drawn."""
+    """Normaliser and mean weighted by it are unbiased, however often particles are drawn anew."""
     means, normalizers = runs_of(potential, below)
     true = float(world()[4].logsumexp(0).exp())
     assert abs(normalizers.mean() - true) < 3.5 * normalizers.std() / RUNS**0.5

@@ -106,6 +106,23 @@ def test_calibration_finds_the_tilt_whose_mean_is_the_goal():
     assert found[2].item() == 0.0  # already there
 
 
+def test_the_nearest_outcome_is_kept_though_later_ones_are_further():
+    def reach(tried):
+        return torch.where(tried < 3, 0.0, torch.where(tried < 3.2, 0.5, 1.0))
+
+    goals = Goals(torch.tensor([[0.4]]), torch.tensor([[True]]))
+    found = calibrated(goals, reach, largest=50.0)
+    assert reach(found).item() == 0.5
+    tried: list[float] = []
+
+    def noted(multipliers):
+        tried.append(multipliers.item())
+        return reach(multipliers)
+
+    calibrated(goals, noted, largest=50.0)
+    assert found.item() == next(value for value in tried if 3 <= value < 3.2)  # the first such
+
+
 def test_calibration_stays_in_its_bounds_and_moves_nothing_that_is_open():
     goals = Goals(torch.tensor([[0.9, 0.0]]), torch.tensor([[True, False]]))
     found = calibrated(goals, lambda tried: 0.001 * tried, largest=7.0)

@@ -5,7 +5,7 @@ PYTHON ?= python3
 ENVIRONMENT := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(ENVIRONMENT)/bin
 SET_UP := @$(PYTHON) scripts/set_up.py --extras
-DEVELOP := dev,cpu,offline,serve,qdrant,llm,commonroad,traffic,nuplan
+DEVELOP := dev,cpu,offline,serve,qdrant,llm,commonroad,traffic,nuplan,transport
 # One thread a process: the tests' arrays are tiny, and two processes use two cores better.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q

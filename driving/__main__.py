@@ -10,6 +10,7 @@ from data_prep.front_door import Command, add_output_options, run_door
 from driving.evaluation.door import EVALUATION_COMMANDS
 from driving.freed_memory import keep_freed_memory
 from driving.style.door import STYLE_COMMANDS
+from personalize.steering.fitting_options import add_fitting_options
 
 _FIT = Command("fit", "train a planner", "driving.fit:fit", passthrough=True)
 _VALIDATE = Command(
@@ -85,6 +86,62 @@ example:
   driving negative --checkpoint runs/diffusion --out runs/diffusion-negative""",
 )
 
+
+def _fit_edits_options(parser: argparse.ArgumentParser) -> None:
+    add_fitting_options(parser)
+    for name in ("scenes", "styles", "style-vectors"):
+        parser.add_argument(f"--{name}", type=Path, help="default: what it was trained on")
+    add_output_options(parser, "the maps")
+
+
+_FIT_EDITS = Command(
+    "fit-edits",
+    "fit maps on a planner's scene encoder that move how it drives",
+    "driving.activation_maps:write_activation_maps",
+    _fit_edits_options,
+    """Fit affine maps on the scene encoder of a trained planner, one set for every dimension of
+style, from training scenes that were driven with little of it to those with much. The weights stay
+as they are.
+
+example:
+  driving fit-edits --checkpoint runs/diffusion --dimensions speed --out runs/edits""",
+)
+
+
+def _critic_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    add(
+        "--condition",
+        choices=("before", "own", "truth", "none"),
+        default="before",
+        help="which style of the run's style vectors it reads (default: %(default)s)",
+    )
+    add("--maximum-samples", type=int, metavar="N", help="most samples of a split")
+    add(
+        "--candidate-weight",
+        type=float,
+        default=1.0,
+        help="how strongly what was not driven is held down (default: %(default)s)",
+    )
+    add("--steps", type=int, default=1500, help="gradient steps (default: %(default)s)")
+    add("--width", type=int, default=128, help="of its hidden layers (default: %(default)s)")
+    add("--discount", type=float, default=0.9, help="of the next sample (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
+    add_output_options(parser, "the critic")
+
+
+_CRITIC = Command(
+    "critic",
+    "learn from logs what a plan is worth in the long run, to re-rank by",
+    "driving.critic_data:write_driving_critic",
+    _critic_options,
+    """Learn from logged drives what a plan is worth in the long run.
+
+example:
+  driving critic --checkpoint runs/diffusion --out runs/critic""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     *STYLE_COMMANDS,
     _FIT,
@@ -92,6 +149,8 @@ COMMANDS: tuple[Command, ...] = (
     _TEST,
     _EMBED,
     _NEGATIVE,
+    _FIT_EDITS,
+    _CRITIC,
     *EVALUATION_COMMANDS,
 )
 

@@ -1,7 +1,7 @@
 """Driving as the server asks for it: search, plans, pictures and preferences of logged scenes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from personalize.api.messages import (
 )
 from personalize.api.ports import Answers, RequestRefused, ScenesHalf, ScenesSource
 from personalize.api.retriever import RetrieverSource
+from personalize.api.steered import chain_inside
 from personalize.checkpoint import find_checkpoint
 from personalize.conditioning.text import EMBEDDED, SentenceEncoder
 from personalize.steering.chain import Chain
@@ -125,7 +126,7 @@ class Scenes(ScenesSource):
         """What steers, if anything does; files that chains name are meant from the root."""
         if not self.steering:
             return None
-        chains = {name: _of_the_root(chain, files) for name, chain in self.steering.items()}
+        chains = {name: chain_inside(chain, files) for name, chain in self.steering.items()}
         evaluated = None
         if self.goal_space is not None:
             evaluated = files.artifact(self.goal_space, kind="steerability")
@@ -272,14 +273,6 @@ class OpenScenes(ScenesHalf):
         return scene_view(
             self._scenes.scene(row), self._driver.world(row), self._store.maps[map_id]
         )
-
-
-def _of_the_root(chain: Chain, files: ServedFiles) -> Chain:
-    negative = chain.guidance.negative
-    if negative is None:
-        return chain
-    there = files.inside(find_checkpoint(files.there(negative)))
-    return replace(chain, guidance=replace(chain.guidance, negative=there))
 
 
 def _about(

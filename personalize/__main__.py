@@ -91,6 +91,20 @@ def _upload_options(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="remove a collection of this name first")
 
 
+def _steerability_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", type=Path, required=True, help="YAML file of a source, chains and numbers")
+    add_output_options(parser, "the report")
+    add(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one setting of the file, by dotted name; may be given several times",
+    )
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="extract",
@@ -144,7 +158,14 @@ COMMANDS: tuple[Command, ...] = (
         name="steerability",
         summary="Measure how well a recommender or planner can be steered, and report.",
         run="personalize.steerability.command:run",
-        passthrough=True,
+        configure=_steerability_options,
+        description=(
+            "Ask a trained recommender or planner for many goals, steer it by each of several\n"
+            "chains, and report how near it comes, what moves beside it, and what it costs.\n\n"
+            "example:\n"
+            "  personalize steerability --config configs/personalize/steerability.yaml \\\n"
+            "      --out runs/steerability --set contexts=32"
+        ),
     ),
     Command(
         name="serve",

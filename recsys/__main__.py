@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.front_door import Command, add_output_options, run_door
+from personalize.steering.fitting_options import add_fitting_options
 
 
 def _benchmark_options(parser: argparse.ArgumentParser) -> None:
@@ -311,6 +312,59 @@ example:
   recsys negative --checkpoint runs/fit/mender --out runs/fit/mender-negative""",
 )
 
+
+def _fit_edits_options(parser: argparse.ArgumentParser) -> None:
+    add_fitting_options(parser)
+    moved = "where it is now, if no longer where the run found it"
+    for name in ("tables", "vectors", "semantic-ids"):
+        parser.add_argument(f"--{name}", type=Path, help=moved)
+    add_output_options(parser, "the maps")
+
+
+_FIT_EDITS = Command(
+    "fit-edits",
+    "fit maps on a retriever's encoder that move what it recommends",
+    "recsys.activation_maps:write_activation_maps",
+    _fit_edits_options,
+    """Fit affine maps on the encoder of a trained retriever, one set for every attribute of items
+(popularity, rating, recency, price), from training contexts whose next items are low on it to
+those whose next items are high. The weights stay as they are.
+
+example:
+  recsys fit-edits --checkpoint runs/fit/causal --out runs/edits
+  recsys fit-edits --checkpoint runs/fit/mender_emb --dimensions popularity --out runs/edits""",
+)
+
+
+def _critic_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run, whose best one is taken, or one")
+    add("--preferences", type=Path, help="artifact of personalize extract (default: the run's)")
+    add("--candidates", type=int, default=10, help="items offered at every row (default: 10)")
+    add(
+        "--candidate-weight",
+        type=float,
+        default=1.0,
+        help="how strongly what was not tried is held down (default: %(default)s)",
+    )
+    add("--steps", type=int, default=1500, help="gradient steps (default: %(default)s)")
+    add("--width", type=int, default=128, help="of its hidden layers (default: %(default)s)")
+    add("--discount", type=float, default=0.9, help="of the next rating (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of everything drawn (default: %(default)s)")
+    add_output_options(parser, "the critic")
+
+
+_CRITIC = Command(
+    "critic",
+    "learn from ratings what an item is worth in the long run, to re-rank by",
+    "recsys.critic_data:write_recommender_critic",
+    _critic_options,
+    """Learn from logged ratings what an item is worth to somebody in the long run.
+
+example:
+  recsys critic --checkpoint runs/fit/causal --out runs/critic""",
+)
+
 COMMANDS: tuple[Command, ...] = (
     _TOKENIZE,
     _ASSIGN,
@@ -321,6 +375,8 @@ COMMANDS: tuple[Command, ...] = (
     _PREDICT,
     _EMBED,
     _NEGATIVE,
+    _FIT_EDITS,
+    _CRITIC,
     _REPORT,
 )
 

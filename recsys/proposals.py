@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from personalize.steering.chain import Chain
 from personalize.steering.guidance import guide
 from personalize.steering.particles import steer
 from recsys.batch import HistoryBatch
+from recsys.opened_chain import OpenedChain
 from recsys.recommender import Filters, Recommender
 from recsys.retriever.causal import CausalRetriever
 from recsys.retriever.decode import BeamSearch, CodeDecoder
 from recsys.retriever.generative import GenerativeRetriever
-from recsys.retriever.guidance import GuidedDecoder, without_preferences
+from recsys.retriever.guidance import ContrastiveDecoder, GuidedDecoder, without_preferences
 from recsys.retriever.lookahead import TrieLookahead, TriePrior
 from recsys.retriever.sampler import PrefixValue, TrieSampler, merged_items
 from recsys.top_items import top_items
@@ -52,14 +53,22 @@ class Candidates:
 
 
 class Proposer(ABC):
-    """Candidates of a recommender, guided and tilted as a chain says."""
+    """Candidates of a recommender, guided and tilted as a chain says.
+
+    Attributes:
+        model: The recommender itself, for edits of its activations.
+        stacks: Whether guidance reads a batch with and without preferences at once.
+    """
+
+    model: nn.Module
+    stacks: bool
 
     @abstractmethod
     def propose(
         self,
         batch: HistoryBatch,
         rewards: Float[Tensor, "batch item"] | None,
-        chain: Chain,
+        opened: OpenedChain,
         *,
         filters: Filters,
         seed: int = 0,
@@ -69,7 +78,7 @@ class Proposer(ABC):
         Args:
             batch: The rows, told what is wanted.
             rewards: What every item is worth; None looks ahead for nothing and draws nothing.
-            chain: Its guidance, look-ahead and particles are applied.
+            opened: The chain; its guidance, look-ahead and particles are applied.
             filters: Items that must not be returned.
             seed: Of what is drawn.
         """
@@ -79,31 +88,42 @@ class TrieProposer(Proposer):
     """What a beam, or particles, find on the trie of semantic IDs."""
 
     def __init__(
-        self, decoder: CodeDecoder, prior: TriePrior, search: BeamSearch, *, width: int
+        self,
+        model: GenerativeRetriever | CausalRetriever,
+        prior: TriePrior,
+        search: BeamSearch,
+        *,
+        width: int,
     ) -> None:
         """Search.
 
         Args:
-            decoder: What is searched.
+            model: What is searched.
             prior: The trie with the prior of the look-ahead.
             search: How; its width is not used.
             width: Prefixes kept at each level, and candidates.
         """
-        self.decoder, self.trie, self._prior, self._width = decoder, prior.trie, prior, width
+        self.model, self.stacks = model, True
+        self.decoder: CodeDecoder = model.code_decoder()
+        self.trie, self._prior, self._width = prior.trie, prior, width
         self._search = BeamSearch(width, search.scoring)
 
     def propose(
         self,
         batch: HistoryBatch,
         rewards: Float[Tensor, "batch item"] | None,
-        chain: Chain,
+        opened: OpenedChain,
         *,
         filters: Filters,
         seed: int = 0,
     ) -> Candidates:
         """Found by a beam, or drawn where the chain has particles."""
+        chain, decoder = opened.chain, self.decoder
         weight, strength = chain.guidance.weight, chain.lookahead.strength
-        decoder = self.decoder if weight == 1.0 else GuidedDecoder(self.decoder, weight)
+        if weight != 1.0 and opened.negative is not None:
+            decoder = ContrastiveDecoder(decoder, opened.negative, weight)
+        elif weight != 1.0:
+            decoder = GuidedDecoder(decoder, weight)
         passes = 1 if weight == 1.0 else 2
         trie = self.trie
         if rewards is not None and chain.particles is not None:
@@ -151,18 +171,20 @@ class CatalogueProposer(Proposer):
 
     def __init__(self, recommender: CausalRetriever, *, width: int) -> None:
         """Take so many candidates of every row's scores."""
+        self.model, self.stacks = recommender, False
         self._recommender, self._width = recommender, width
 
     def propose(
         self,
         batch: HistoryBatch,
         rewards: Float[Tensor, "batch item"] | None,
-        chain: Chain,
+        opened: OpenedChain,
         *,
         filters: Filters,
         seed: int = 0,
     ) -> Candidates:
         """The best of the tilted scores: what a look-ahead finds on a trie, here by addition."""
+        chain = opened.chain
         weight, strength = chain.guidance.weight, chain.lookahead.strength
         scores, calls = self._recommender.item_scores(batch), 1
         if weight != 1.0:

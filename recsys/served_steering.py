@@ -13,22 +13,24 @@ from torch import Tensor
 from personalize.api.messages import ItemsFound, Steered, Steering
 from personalize.api.steered import Measured, goals_asked, reached, steering_facts
 from personalize.evaluation.goal_space import GoalSpace
-from personalize.steering.chain import Chain
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
 from recsys.goal_words import GoalTeller
 from recsys.goals import ItemGoals, unit_texts
+from recsys.opened_chain import OpenedChain
 from recsys.proposals import Proposer, TrieProposer
 from recsys.recommender import Filters
+from recsys.retriever.causal import CausalRetriever
 from recsys.retriever.decode import BeamSearch
+from recsys.retriever.generative import GenerativeRetriever
 from recsys.retriever.lookahead import TriePrior, population_prior
 from recsys.served_additions import Served
 from recsys.served_answers import Answering, Compared
 from recsys.served_people import ServedPeople
 from recsys.served_proposals import DenseProposer, HybridProposer
 from recsys.served_questions import AskedItems
-from recsys.served_search import GeneratesCodes, scored
-from recsys.steered import ItemRequest, SteeredItems
+from recsys.served_search import scored
+from recsys.steered import PLAIN, ItemRequest, SteeredItems
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class ItemSteering:
         teller: Tells goals in words; None where no chain does.
     """
 
-    chains: Mapping[str, Chain]
+    chains: Mapping[str, OpenedChain]
     space: GoalSpace
     goals: ItemGoals
     aspects: tuple[str, ...]
@@ -96,13 +98,16 @@ class SteeredSearch:
     def prior(self) -> TriePrior:
         """The trie with the mean over some people."""
         generator = self._generator
-        mean = population_prior(generator.code_decoder(), self.steering.people, generator.trie)
-        return TriePrior(generator.trie, mean)
+        trie = generator.trie
+        if trie is None:
+            raise TypeError("there are no semantic IDs to generate.")
+        mean = population_prior(generator.code_decoder(), self.steering.people, trie)
+        return TriePrior(trie, mean)
 
     @property
-    def _generator(self) -> Any:  # noqa: ANN401  (both a recommender and a generator with a trie)
+    def _generator(self) -> GenerativeRetriever | CausalRetriever:
         recommender = self.served.recommender
-        if not isinstance(recommender, GeneratesCodes) or recommender.trie is None:
+        if not isinstance(recommender, GenerativeRetriever | CausalRetriever):
             raise TypeError(f"{type(recommender).__name__} generates no semantic IDs.")
         return recommender
 
@@ -118,15 +123,14 @@ class SteeredSearch:
             return self._generated(width)
         if served.space is None:
             raise TypeError("there is no space to search by vectors.")
-        dense = DenseProposer(served.space, served.keys, width)
+        dense = DenseProposer(served.recommender, served.space, served.keys, width)
         if mode == "dense":
             return dense
         added = torch.arange(len(served.items)) >= served.items.trained
-        return HybridProposer(self._generated(width), dense, added)
+        return HybridProposer(self._generated(width), dense, added, served.recommender)
 
     def _generated(self, width: int) -> TrieProposer:
-        decoder = self._generator.code_decoder()
-        return TrieProposer(decoder, self.prior, BeamSearch(width=width), width=width)
+        return TrieProposer(self._generator, self.prior, BeamSearch(width=width), width=width)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class SteeredAnswering:
             return plain.model_copy(update={"steered": Steered(chain=asked.chain, goals=[])})
         rows = self.answering.rows.rows([question])
         request = ItemRequest(
-            batch=rows.batch.rows(torch.from_numpy(rows.asked)),
+            batch=replace(rows.batch.rows(torch.from_numpy(rows.asked)), history_states=None),
             aspects=torch.tensor([_number(aspect, steering.aspects)]),
             goals=goals_asked(asked, steering.space),
             count=min(question.query.k, len(self.answering.items)),
@@ -168,7 +172,7 @@ class SteeredAnswering:
             SteeredItems(proposer, self.search.goals, steering.space, chain, teller=steering.teller)
             .recommend(request)
             .found
-            for chain in (Chain(), steering.chains[asked.chain])
+            for chain in (PLAIN, steering.chains[asked.chain])
         )
         there = found.item_ids[0] >= 0
         items, scores = found.item_ids[0][there].numpy(), found.scores[0][there].numpy()

@@ -12,6 +12,7 @@ from personalize.api.files import NotServedError, ServedFiles
 from personalize.api.journal import Journal
 from personalize.api.ports import ItemsSource
 from personalize.api.retriever import RetrieverSource
+from personalize.api.steered import chain_inside
 from personalize.checkpoint import KIND as CHECKPOINT
 from personalize.checkpoint import find_checkpoint
 from personalize.conditioning.statement import Statement
@@ -156,7 +157,7 @@ class Items(ItemsSource):
             artifact = files.artifact(self.goal_space, kind="steerability")
         preferences = None if self.preferences is None else files.there(self.preferences)
         return opened_steering(
-            self.steering,
+            {name: chain_inside(chain, files) for name, chain in self.steering.items()},
             loaded,
             preferences=preferences,
             evaluated=artifact,

@@ -26,12 +26,13 @@ from recsys.goal_words import GoalTeller, goal_words
 from recsys.goals import MEANINGS, ItemGoals, normalized_items
 from recsys.histories import Histories, Stretches
 from recsys.load import LoadedRecommender, load_recommender
+from recsys.opened_chain import OpenedChain, opened_chain
 from recsys.proposals import Proposer, TrieProposer, proposer
 from recsys.ranking import ndcg_at_k, recall_at_k, target_ranks
 from recsys.recommender import Filters
 from recsys.retriever.lookahead import TriePrior, population_prior
 from recsys.row_preferences import Asked, PreferenceSource
-from recsys.steered import ItemRequest, SteeredItems
+from recsys.steered import PLAIN, ItemRequest, SteeredItems
 from recsys.stored_goals import item_goals, strongest_aspects
 
 LEAST_RANGE = 1e-3
@@ -192,6 +193,7 @@ class SteerableItems(Steerable):
         """Fit the limits of the goal space on people that strengths are tuned on."""
         self._source, self.questions, self._recommender = source, questions, loaded.recommender
         self.notes = notes
+        self._loaded, self._chains = loaded, dict[Chain, OpenedChain]()
         self._filters = Filters(exclude_history=source.exclude_history)
         self._length = (questions.batch.history_mask.sum(1)).numpy()
         with torch.no_grad():
@@ -235,7 +237,7 @@ class SteerableItems(Steerable):
         batch, aspects = self.questions.batch.rows(chosen), self.questions.aspects[chosen]
         wanted = no_goals(len(chosen), len(self.space)) if goals is None else goals
         steered = SteeredItems(
-            self._proposer, self.goals, self.space, chain or Chain(), teller=self._teller
+            self._proposer, self.goals, self.space, self._opened(chain), teller=self._teller
         )
         started = time.perf_counter()
         found = steered.recommend(
@@ -273,6 +275,14 @@ class SteerableItems(Steerable):
             masks.append(known)
         return torch.stack(raws)[place].numpy(), torch.stack(masks)[place].numpy()
 
+    def _opened(self, chain: Chain | None) -> OpenedChain:
+        """The chain with what it names, read once."""
+        if chain is None:
+            return PLAIN
+        if chain not in self._chains:
+            self._chains[chain] = opened_chain(chain, self._loaded)
+        return self._chains[chain]
+
     def _search(self) -> Proposer:
         """The proposer; a search on the trie gets the prior of people of the tuning split."""
         plain = proposer(self._recommender, width=self._source.width)
@@ -286,7 +296,7 @@ class SteerableItems(Steerable):
         """Limits from what is recommended unsteered, and from what people really met."""
         rows = torch.from_numpy(np.flatnonzero(self.questions.tuning))
         batch, aspects = self.questions.batch.rows(rows), self.questions.aspects[rows]
-        own = self._proposer.propose(batch, None, Chain(), filters=self._filters)
+        own = self._proposer.propose(batch, None, PLAIN, filters=self._filters)
         count = self._source.count
         met = torch.where(batch.history_mask, batch.history_item_ids, -1)[:, -count:]
         seeds = [goals.of_lists(items, aspects) for items in (own.items[:, :count], met)]

@@ -1,6 +1,6 @@
 """A recommender steered by a chain towards goals, in the one order of its components."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +15,11 @@ from personalize.steering.particles import neighbours
 from recsys.batch import HistoryBatch
 from recsys.goal_words import GoalTeller
 from recsys.goals import DIVERSITY, ItemGoals, normalized_items
+from recsys.opened_chain import Critique, OpenedChain
 from recsys.proposals import Candidates, Proposer
 from recsys.recommender import Filters, Recommendations
 
+PLAIN = OpenedChain(Chain())
 LIST_FROM = 100
 """Diversity is sought among so many of the best candidates."""
 
@@ -49,7 +51,8 @@ class SteeredList:
 
     Attributes:
         found: The items.
-        calls: Rows of predictions per row; see `Candidates`.
+        calls: Rows of predictions per row, those of the unsteered list included, which the change
+            asked for is counted from; see `Candidates`.
     """
 
     found: Recommendations
@@ -69,7 +72,7 @@ class SteeredItems:
         proposer: Proposer,
         goals: ItemGoals,
         space: GoalSpace,
-        chain: Chain,
+        chain: Chain | OpenedChain,
         *,
         teller: GoalTeller | None = None,
     ) -> None:
@@ -79,15 +82,16 @@ class SteeredItems:
             proposer: Where candidates come from; see `recsys.proposals.proposer`.
             goals: Goal values of the items.
             space: Their limits.
-            chain: What steers.
+            chain: What steers; one that names files must have been opened.
             teller: Tells goals in words; without one nothing is told.
         """
         self._proposer, self._goals, self._space = proposer, goals, space
-        self._chain, self._teller = chain, teller
+        self._opened = chain if isinstance(chain, OpenedChain) else OpenedChain(chain)
+        self._chain, self._teller = self._opened.chain, teller
 
     def recommend(self, request: ItemRequest) -> SteeredList:
         """The best items of every row, steered."""
-        own = self._proposer.propose(request.batch, None, Chain(), filters=request.filters)
+        own = self._proposer.propose(request.batch, None, PLAIN, filters=request.filters)
         plain = Recommendations(own.items[:, : request.count], own.scores[:, : request.count])
         if self._chain == Chain() or not bool(request.goals.mask.any()):
             return SteeredList(plain, own.calls)
@@ -97,14 +101,17 @@ class SteeredItems:
         found = self._proposed(request, request.goals, change)
         if self._chain.neighbourhood.largest_angle_rad > 0:
             found = self._around(request, change, found)
+        calls = own.calls + found.calls
         if self._chain.selection.calibrate:
             found = found.united(own)
+        if self._opened.critique is not None:
+            found = self._judged(request, found, self._opened.critique)
         wanted = request.goals
         if self._chain.selection.hold:
             open_ones = ~wanted.mask & known
             held = torch.where(open_ones, self._space.normalized(there), wanted.values)
             wanted = Goals(held, wanted.mask | open_ones)
-        return SteeredList(self._selected(request, wanted, change, found), found.calls)
+        return SteeredList(self._selected(request, wanted, change, found), calls)
 
     def _proposed(self, request: ItemRequest, goals: Goals, change: Tensor) -> Candidates:
         """What the recommender proposes, told of the goals and tilted towards a change."""
@@ -113,9 +120,22 @@ class SteeredItems:
             told = self._teller.tell(told, goals, strength=self._chain.telling.strength)
         every = torch.arange(len(self._goals.values)).expand(len(change), -1)
         rewards = torch.einsum("big,bg->bi", self._features(every, request.aspects), change)
-        return self._proposer.propose(
-            told, rewards, self._chain, filters=request.filters, seed=request.seed
-        )
+        proposer = self._proposer
+        guided = self._chain.guidance.weight != 1.0 and self._opened.negative is None
+        copies = 2 if guided and proposer.stacks else 1
+        with self._opened.editing(proposer.model, self._goals.names, change, copies=copies):
+            return proposer.propose(
+                told, rewards, self._opened, filters=request.filters, seed=request.seed
+            )
+
+    def _judged(self, request: ItemRequest, found: Candidates, critique: Critique) -> Candidates:
+        """With a critic's value of every candidate, in units of its spread within the row."""
+        there = found.items >= 0
+        value = critique(request.batch, found.items).masked_fill(~there, torch.nan)
+        centred = value - value.nanmean(1, keepdim=True)
+        spread = centred.square().nanmean(1, keepdim=True).sqrt().clamp_min(1e-9)
+        added = self._chain.selection.critic_weight * torch.where(there, centred / spread, 0.0)
+        return replace(found, scores=found.scores + added)
 
     def _around(self, request: ItemRequest, change: Tensor, found: Candidates) -> Candidates:
         """With candidates for changes near the one asked for, which picks among all of them."""

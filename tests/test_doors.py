@@ -131,7 +131,7 @@ def test_every_promised_extra_is_there() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
         "cpu", "gpu", "offline", "serve", "qdrant", "llm", "commonroad", "traffic", "nuplan",
-        "distributed", "dev",
+        "distributed", "dev", "transport",
     }  # fmt: skip
     # The two wheels overwrite each other, so neither may come with anything else.
     for extra, lines in {**extras, "core": PYPROJECT["project"]["dependencies"]}.items():
@@ -172,8 +172,7 @@ def _problem(words: list[str]) -> str | None:
     if not arguments or arguments == ["--help"]:
         return None
     if arguments[0] in commands and commands[arguments[0]].passthrough:
-        module = importlib.import_module(commands[arguments[0]].run.partition(":")[0])
-        check = _serve_problem if hasattr(module, "read_configuration") else _fit_problem
+        check = _serve_problem if arguments[0] == "serve" else _fit_problem
         return check(commands[arguments[0]], arguments[1:])
     try:
         front_door._parser(program, "", list(commands.values())).parse_args(arguments)
@@ -196,7 +195,7 @@ def _fit_problem(command: Command, arguments: list[str]) -> str | None:
 
 
 def _serve_problem(command: Command, arguments: list[str]) -> str | None:
-    """What is wrong with a configuration of no Trainer; what it names need not be there."""
+    """What is wrong with the configuration of a server; what it names need not be there."""
     module = importlib.import_module(command.run.partition(":")[0])
     try:
         module.read_configuration(arguments)

@@ -20,6 +20,8 @@ from driving.planner.sub_score_heads import (
     expected_distance,
     sub_scores_of,
 )
+from driving.planner.trace_anchor import Beginnings, TraceAnchor
+from driving.planner.trace_condition import TraceCondition, TraceTraining
 from personalize.steering.guidance import guide
 
 TRAINING_STEPS = 50
@@ -62,6 +64,10 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
     and `u` the one under none, for poses as for scores. 1 is the plain answer under the style and
     costs no second pass, 0 ignores the style, more than 1 exaggerates it.
 
+    A planner trained with traces can be given one: way-points which it is asked to pass. It then
+    has one more candidate, which begins at the trace; see `TraceAnchor`. Both answers of guidance
+    see it, and the safety gate may shut it out.
+
     Attributes:
         guidance: May be set at any time.
         selection: Likewise.
@@ -89,6 +95,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         teacher_share: float = 0.5,
         guidance: float = 1.0,
         selection: Selection | None = None,
+        trace: TraceTraining | None = None,
     ) -> None:
         """Set the sizes.
 
@@ -105,6 +112,8 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
             teacher_share: Share of rows that learn a teacher's future where there is one.
             guidance: Strength of the style at inference.
             selection: How the plan is picked. Default: by score within the safety gate.
+            trace: How training draws traces. Default: the planner knows none, and has no weights
+                for them.
 
         Raises:
             ValueError: If a size is out of range.
@@ -124,6 +133,8 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         )
         self.decoder = DiffusionDecoder(width, heads, decoder_layers, feedforward, injection)
         self.sub_score_heads = SubScoreHeads(width, heads)
+        self.trace_anchor = None if trace is None else TraceAnchor(width)
+        self.trace = trace
         self.reads_style = injection.reads_style
         self.style_dropout = style_dropout or StyleDropout()
         self.teacher_share = teacher_share
@@ -169,12 +180,35 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         return self.encoder(scene).vector
 
     @torch.no_grad()
-    def plan(self, scene: PlannerInput, style: StyleCondition, *, seed: int = 0) -> Plans:
-        """One candidate per anchor, in the order of the anchors."""
+    def plan(
+        self,
+        scene: PlannerInput,
+        style: StyleCondition,
+        *,
+        seed: int = 0,
+        trace: TraceCondition | None = None,
+    ) -> Plans:
+        """One candidate per anchor, in the order of the anchors, and with a trace one for it.
+
+        Args:
+            scene: A batch.
+            style: What is asked for.
+            seed: Of the noise.
+            trace: Way-points to pass, where any are asked for.
+
+        Raises:
+            ValueError: If there is a trace and the planner was built without `trace`.
+        """
         encoded = self.encoder(scene)
         seen = self.decoder.see(encoded.tokens, encoded.mask)
-        changes, logits = self._denoised(seen, style, seed)
-        return self.picked(scene, encoded, changes, logits, style)
+        if trace is None:
+            changes, logits = self._denoised(seen, style, seed)
+            return self.picked(scene, encoded, changes, logits, style)
+        begun = self._begun(trace, going_on(scene))
+        changes, logits = self._denoised(seen, style, seed, begun)
+        changes, logits = begun.filled(changes), begun.counted(logits)
+        plans = self.picked(scene, encoded, changes, logits, style)
+        return Plans(plans.poses, begun.counted(plans.scores))
 
     def picked(
         self,
@@ -227,13 +261,19 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         style = self.style_dropout(lesson.style) if self.training else lesson.style
         rows, device = len(batch), future.device
         time = torch.randint(TRAINING_STEPS, (rows,), device=device)
-        noise = torch.randn(rows, len(self.anchors), PLAN_STEPS, 2, device=device)
-        noisy = self.noised(self.clean[..., :2], noise, time[:, None, None, None])
-        answers = self.decoder(noisy, self.clean, time.float(), style, seen, every_layer=True)
+        begun = Beginnings(self.anchors)
+        if self.trace is not None:
+            trace, future = self.trace(future, mask, base)
+            begun = self._begun(trace, base)
+        clean, notes = self.normalised(begun.anchors), begun.notes
+        noise = torch.randn(rows, clean.shape[-3], PLAN_STEPS, 2, device=device)
+        noisy = self.noised(clean[..., :2], noise, time[:, None, None, None])
+        answers = self.decoder(noisy, clean, time.float(), style, seen, notes, every_layer=True)
         winner = self._winner(base.changes(future[:, None])[:, 0], mask)
+        winner = winner if notes is None else notes.last_where_present(winner)
         regression, scores = future.new_zeros(()), future.new_zeros(())
         for answer in answers:
-            more = self._answer_losses(answer, winner, base, future, mask)
+            more = self._answer_losses(answer, winner, base, future, mask, begun)
             regression, scores = regression + more[0], scores + more[1]
         regression, scores = regression / len(answers), scores / len(answers)
         parts = {"regression": regression, "scores": scores}
@@ -244,24 +284,32 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         return {"loss": total, **parts}
 
     def _denoised(
-        self, seen: SeenScene, style: StyleCondition, seed: int
+        self,
+        seen: SeenScene,
+        style: StyleCondition,
+        seed: int,
+        begun: Beginnings | None = None,
     ) -> tuple[Float[Tensor, "batch candidate time 3"], Float[Tensor, "batch candidate"]]:
         """Poses and scores after the DDIM steps."""
         rows = len(style.values)
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(len(self.anchors), PLAN_STEPS, 2, generator=generator)
+        if begun is not None:
+            noise = torch.cat([noise, torch.randn(1, PLAN_STEPS, 2, generator=generator)])
         noise = noise.to(self.anchors.device, non_blocking=True)
-        clean = self.clean
+        begun = begun or Beginnings(self.anchors)
+        clean = self.normalised(begun.anchors)
         noisy = self.noised(clean[..., :2], noise, NOISE_STEP).expand(rows, -1, -1, -1)
         guided = self.guidance != 1.0 and self.reads_style
         if guided:
-            seen, style = seen.repeated(2), _beside_none(style)
+            seen, style, begun = seen.repeated(2), _beside_none(style), begun.twice()
+            clean = self.normalised(begun.anchors)
         poses, logits = noisy, noisy
         for step, following in zip(DENOISING_STEPS, (*DENOISING_STEPS[1:], None), strict=True):
             time = noise.new_full((len(style.values),), float(step))
             twice = torch.cat([noisy, noisy]) if guided else noisy
-            (said,) = self.decoder(twice, clean, time, style, seen)
-            poses, logits = self._poses(said), said.logits
+            (said,) = self.decoder(twice, clean, time, style, seen, notes=begun.notes)
+            poses, logits = self._poses(said, begun.anchors), said.logits
             if guided:
                 poses, logits = self._guided(poses), self._guided(logits)
             if following is not None:
@@ -270,6 +318,11 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
                 left = (noisy - shares[0].sqrt() * found) / (1 - shares[0]).sqrt()
                 noisy = shares[1].sqrt() * found + (1 - shares[1]).sqrt() * left
         return poses, logits
+
+    def _begun(self, trace: TraceCondition, base: GoingOn) -> Beginnings:
+        if self.trace_anchor is None:
+            raise ValueError("this planner was trained without traces; train it with `trace`.")
+        return self.trace_anchor(trace, base, self.anchors)
 
     def _guided(self, both: Float[Tensor, "both ..."]) -> Float[Tensor, "batch ..."]:
         styled, plain = both.chunk(2)
@@ -292,9 +345,11 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         share = self.signal[step]
         return share.sqrt() * clean + (1 - share).sqrt() * noise
 
-    def _poses(self, said: Decoded) -> Float[Tensor, "batch candidate time 3"]:
+    def _poses(
+        self, said: Decoded, anchors: Float[Tensor, "*#batch candidate time 3"]
+    ) -> Float[Tensor, "batch candidate time 3"]:
         offsets = said.offsets.to(self.unit.dtype)  # computed in less precision on a GPU
-        return torch.addcmul(self.anchors, offsets, self.unit)
+        return torch.addcmul(anchors, offsets, self.unit)
 
     def _winner(
         self, changes: Float[Tensor, "batch time 3"], mask: Bool[Tensor, "batch time"]
@@ -310,16 +365,18 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         base: GoingOn,
         future: Float[Tensor, "batch time 3"],
         mask: Bool[Tensor, "batch time"],
+        begun: Beginnings | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Regression of the winner per known step, and cross-entropy per row with a future."""
-        index = winner[:, None, None, None]
+        begun, index = begun or Beginnings(self.anchors), winner[:, None, None, None]
         offsets = answer.offsets.take_along_dim(index, 1)[:, 0].to(future.dtype)
-        changes = torch.addcmul(self.anchors[winner], offsets, self.unit)
+        changes = torch.addcmul(begun.chosen(winner), offsets, self.unit)
         off = (base.poses(changes[:, None])[:, 0] - future).abs()
         per_step = off[..., 0] + off[..., 1] + HEADING_WEIGHT * off[..., 2]
         rows = mask.any(-1)
         regression = (per_step * mask).sum() / mask.sum().clamp_min(1)
-        entropy = functional.cross_entropy(answer.logits.to(future.dtype), winner, reduction="none")
+        logits = begun.counted(answer.logits.to(future.dtype))
+        entropy = functional.cross_entropy(logits, winner, reduction="none")
         return regression, (entropy * rows).sum() / rows.sum().clamp_min(1)
 
     def _sub_score_loss(

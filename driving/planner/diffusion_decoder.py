@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from driving.planner.attention import attention
@@ -55,6 +55,27 @@ class Decoded:
     logits: Float[Tensor, "batch candidate"]
 
 
+@dataclass(frozen=True)
+class CandidateNotes:
+    """What there is to know of candidates beside their anchors.
+
+    Attributes:
+        told: Added to their features before the first layer.
+        present: Which candidates the others see.
+    """
+
+    told: Float[Tensor, "batch candidate width"]
+    present: Bool[Tensor, "batch candidate"]
+
+    def twice(self) -> "CandidateNotes":
+        """The batch behind itself."""
+        return CandidateNotes(self.told.repeat(2, 1, 1), self.present.repeat(2, 1))
+
+    def last_where_present(self, winner: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """The last candidate wins where there is one: a trace's is to become what was asked for."""
+        return torch.where(self.present[:, -1], self.present.shape[1] - 1, winner)
+
+
 class DecoderLayer(nn.Module):
     """Candidates look at each other, then at the scene, then think; each step modulated.
 
@@ -80,12 +101,13 @@ class DecoderLayer(nn.Module):
         keys_values: Float[Tensor, "batch token both"],
         key_mask: Bool[Tensor, "batch 1 1 token"],
         modulation: Float[Tensor, "batch 9 1 width"],
+        present: Bool[Tensor, "batch 1 1 candidate"] | None = None,
     ) -> Float[Tensor, "batch candidate width"]:
         """The features after the three sub-layers."""
         shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = modulation.unbind(1)
         inner = torch.addcmul(shift1, self.norm(features), scale1)
         queries, keys, values = self.projection(inner).chunk(3, dim=-1)
-        seen = attention(queries, keys, values, self.heads)
+        seen = attention(queries, keys, values, self.heads, present)
         features = torch.addcmul(features, self.output(seen), gate1)
         inner = torch.addcmul(shift2, self.norm(features), scale2)
         keys, values = keys_values.chunk(2, dim=-1)
@@ -143,6 +165,7 @@ class DiffusionDecoder(nn.Module):
         time: Float[Tensor, " batch"],
         style: StyleCondition,
         scene: SeenScene,
+        notes: CandidateNotes | None = None,
         *,
         every_layer: bool = False,
     ) -> list[Decoded]:
@@ -155,21 +178,24 @@ class DiffusionDecoder(nn.Module):
             time: Step of the noise.
             style: What is asked for.
             scene: The scene.
+            notes: What there is to know of the candidates beside their anchors.
             every_layer: Answer after every layer instead of after the last one.
         """
         coordinates = noisy.flatten(2)
         waves = [part for wave in WAVES for part in ((wave * coordinates).sin(),
                                                      (wave * coordinates).cos())]  # fmt: skip
         features = self.noisy(torch.cat([coordinates, *waves], dim=-1))
-        features = self.joined((features + self.anchor(anchors.flatten(-2))).relu_())
+        features = features + self.anchor(anchors.flatten(-2))
+        features = self.joined((features if notes is None else features + notes.told).relu_())
         modulation = self._modulated(time, style)
+        present = None if notes is None else notes.present[:, None, None]
         answers = []
         for number, layer in enumerate(self.layers):
             keys_values = scene.keys_values[
                 ..., 2 * self.width * number : 2 * self.width * (number + 1)
             ]
             mine = modulation[:, PARTS * number : PARTS * (number + 1)]
-            features = layer(features, keys_values, scene.mask, mine)
+            features = layer(features, keys_values, scene.mask, mine, present)
             features = self.injection.inject(number, features, style)
             if every_layer or number + 1 == len(self.layers):
                 answers.append(self._answer(number, features, modulation[:, -2:]))

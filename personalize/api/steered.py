@@ -1,14 +1,17 @@
 """Chains as the halves serve them: named, asked for by name, and told what was reached."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from personalize.api.files import ServedFiles
 from personalize.api.messages import GoalReached, GoalValue, Steered, Steering
 from personalize.api.ports import RequestRefused
+from personalize.checkpoint import find_checkpoint
 from personalize.evaluation.goal_space import GoalSpace
 from personalize.steering.chain import Chain
 from personalize.steering.goals import Goals, no_goals
@@ -17,19 +20,37 @@ Measured = tuple[Float[Tensor, " goal"], Bool[Tensor, " goal"]]
 """Raw values of one output, and which are known."""
 
 
-def steering_facts(chains: Mapping[str, Chain], space: GoalSpace) -> dict[str, Any]:
+def chain_inside(chain: Chain, files: ServedFiles) -> Chain:
+    """The chain with the files that it names looked for in the served folder.
+
+    Raises:
+        InputError: If one lies outside.
+        NotServedError: If one is not there.
+    """
+    edits, guidance, selection = chain.edits, chain.guidance, chain.selection
+    if edits.folder is not None:
+        edits = replace(edits, folder=files.there(edits.folder))
+    if guidance.negative is not None:
+        negative = files.inside(find_checkpoint(files.there(guidance.negative)))
+        guidance = replace(guidance, negative=negative)
+    if selection.critic is not None:
+        selection = replace(selection, critic=files.there(selection.critic))
+    return replace(chain, edits=edits, guidance=guidance, selection=selection)
+
+
+def steering_facts(chains: Iterable[str], space: GoalSpace) -> dict[str, Any]:
     """What `/v1/info` says of steering: the chains by name, and every goal with its limits."""
     return {"chains": list(chains), "goals": [dict(vars(goal)) for goal in space.dimensions]}
 
 
 def chain_asked(
-    asked: Steering, chains: Mapping[str, Chain] | None, space: GoalSpace | None, *, param: str
-) -> Chain:
-    """The chain that is asked for.
+    asked: Steering, chains: Collection[str] | None, space: GoalSpace | None, *, param: str
+) -> str:
+    """The name of the chain that is asked for.
 
     Args:
         asked: What is asked.
-        chains: What is served; None where nothing steers.
+        chains: Names of what is served; None where nothing steers.
         space: The goals.
         param: The field of the request.
 
@@ -46,7 +67,7 @@ def chain_asked(
         raise RequestRefused(
             f"There is no goal {unknown[0]!r}; known are {', '.join(space.names)}.", param=param
         )
-    return chains[asked.chain]
+    return asked.chain
 
 
 def goals_asked(asked: Steering, space: GoalSpace) -> Goals:

@@ -9,28 +9,32 @@ import yaml
 
 from data_prep.artifact import create_artifact
 from data_prep.errors import InputError
+from personalize.configured_class import named_values
 from personalize.steerability.configuration import Steerability
 
 
-def run(*, arguments: Sequence[str]) -> None:
+def run(*, config: Path, out: Path, overwrite: bool, changes: Sequence[str]) -> None:
     """Evaluate what a configuration names and write the artifact `steerability`.
 
     Args:
-        arguments: Options of the command line.
+        config: The file.
+        out: Folder to write.
+        overwrite: Replace a report that is there.
+        changes: Settings to change, as `NAME=VALUE`.
 
     Raises:
         InputError: If the configuration or what it names does not fit, or the artifact cannot be
             written.
     """
-    options, configuration, out, overwrite = read_configuration(arguments)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists; pass --overwrite to replace it.")
     from personalize.steerability.chains import evaluated_chains
     from personalize.steerability.metrics import all_metrics, hashes, rows_of
     from personalize.steerability.page import page
     from personalize.steerability.run import Asking, questions
     from personalize.steerability.tables import ROWS
 
+    options, configuration = read_configuration(config, changes)
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists; pass --overwrite to replace it.")
     half = options.source.open()
     asking = Asking(half, options)
     asked = questions(asking)
@@ -52,40 +56,29 @@ def run(*, arguments: Sequence[str]) -> None:
 
 
 def read_configuration(
-    arguments: Sequence[str],
-) -> tuple[Steerability, dict[str, Any], Path, bool]:
-    """What a command line configures: options, the same as plain values, destination, overwrite.
+    config: Path, changes: Sequence[str] = ()
+) -> tuple[Steerability, dict[str, Any]]:
+    """What a file configures, and the same as plain values.
 
     Raises:
         InputError: If it cannot be read, or does not fit.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parser = ArgumentParser(
-        prog="personalize steerability",
-        exit_on_error=False,
-        description="Measure how well a trained recommender or planner can be steered, and report.",
-    )
-    parser.add_argument("--config", action="config", help="YAML file, such as steerability.yaml")
-    parser.add_argument("--out", type=Path, help="folder to write the report to")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an artifact that is already there"
-    )
+    parser = ArgumentParser(prog="personalize steerability", exit_on_error=False)
+    parser.add_argument("--config", action="config")
     parser.add_class_arguments(Steerability)
+    if not config.is_file():
+        raise InputError(f"{config} is no file.")
+    options = [f"--{name}={value}" for name, value in named_values(changes).items()]
     try:
-        parsed = parser.parse_args(list(arguments))
+        parsed = parser.parse_args([f"--config={config}", *options])
         plain = yaml.safe_load(parser.dump(parsed))
         built = parser.instantiate(parsed).as_dict()
-        out, overwrite = built.pop("out"), built.pop("overwrite")
-        built.pop("config", None)
-        options = Steerability(**built)
+        built.pop("config")
+        found = Steerability(**built)
     except (ArgumentError, ValueError) as error:
         words = " ".join(str(error).split())
         ending = "" if words.endswith(".") else "."
         raise InputError(f"The configuration does not fit: {words}{ending}") from error
-    if out is None:
-        raise InputError("--out is needed: the folder to write the report to.")
-    plain = {
-        key: value for key, value in plain.items() if key not in ("config", "out", "overwrite")
-    }
-    return options, plain, out, bool(overwrite)
+    return found, {key: value for key, value in plain.items() if key != "config"}

@@ -16,9 +16,9 @@ class NamedChain:
         chain: What steers; by default nothing does.
         tune: Values to try, by dotted name of a number of the chain, such as
             `lookahead.strength: [1, 3, 10]`. Every combination is tried on tuning contexts.
-        spend: Dotted name of a count of the chain, such as `particles.count`, that is raised or
-            lowered until a context takes the `generator_calls` that all chains are compared at.
-            Empty takes the chain as it is.
+        spend: Dotted name of a count of the chain, such as `particles.count`, that is raised to a
+            multiple of what it is until a context takes the `generator_calls` that all chains are
+            compared at. Empty takes the chain as it is.
     """
 
     chain: Chain = field(default_factory=Chain)
@@ -41,7 +41,8 @@ class Steerability:
         samples: Outputs generated for every goal with different seeds; their mean is measured.
         most_active: Most dimensions that a goal asks for.
         largest_quality_loss: Share of the unsteered main quality that steering may cost.
-        generator_calls: Calls per context that chains with `spend` are brought to; 0 leaves them.
+        generator_calls: Calls per context that chains with `spend` are brought to, and that the
+            best chain may take; 0 leaves both open.
         rows_at_once: Rows that are generated in one go.
         resamples: Resamples of every interval.
         seed: Seed of everything that is drawn.
@@ -65,7 +66,7 @@ class Steerability:
         most_active: int = 3,
         largest_quality_loss: float = 0.1,
         generator_calls: float = 0.0,
-        rows_at_once: int = 256,
+        rows_at_once: int = 64,
         resamples: int = 2000,
         seed: int = 0,
     ) -> None:

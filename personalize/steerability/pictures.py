@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, log2
 from typing import Any
 
@@ -29,6 +30,7 @@ def heat_map(
         tips: Words of the tool-tip, by row and column.
         most: Absolute value of full colour.
     """
+    names = [name.replace("_", " ") for name in names]
     left = 16.0 + 7 * max(len(name) for name in names)
     top = left * 0.72
     width, height = left + _CELL * len(names) + 12, top + _ROW * len(names) + 8
@@ -63,9 +65,14 @@ def _cell(
             fill="currentColor",
             fill_opacity=opacity,
         ),
-        element("text", number(value, 2), x=x + _CELL / 2, y=y + 19, class_="middle"),
+        element("text", number(_rounded(value), 2), x=x + _CELL / 2, y=y + 19, class_="middle"),
         class_=f"c{colour}",
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    """To two decimals, without a minus before a nought."""
+    return None if value is None else round(value, 2) + 0.0
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,8 @@ def cost_against_gain(spent: Sequence[Spent], *, title: str) -> Markup:
     ]  # fmt: skip
     parts.append(element("text", "generator calls of a context", x=(left + right) / 2,
                          y=base + 38, class_="tick middle"))  # fmt: skip
-    for one, across in zip(spent, calls, strict=True):
+    heights = [y(one.gain["value"]) for one in spent]
+    for one, across, label in zip(spent, calls, _apart(heights), strict=True):
         gain = one.gain
         tip = f"{one.name}: {one.calls:.4g} calls, gain {gain['value']:.3f}, 95 % "
         parts.append(
@@ -196,11 +204,20 @@ def cost_against_gain(spent: Sequence[Spent], *, title: str) -> Markup:
                 element("line", x1=x(across), x2=x(across), y1=y(gain["low"]), y2=y(gain["high"]),
                         class_="whisker"),
                 element("circle", cx=x(across), cy=y(gain["value"]), r=5, class_="dot"),
-                element("text", one.name, x=x(across) + 10, y=y(gain["value"]) + 4, class_="value"),
+                element("text", one.name, x=x(across) + 10, y=label + 4, class_="value"),
                 class_=f"c{one.colour % 8}",
             )
         )  # fmt: skip
     return _svg(parts, width, height, title)
+
+
+def _apart(heights: Sequence[float], gap: float = 14.0) -> list[float]:
+    """Heights of labels, moved down until none lies over another."""
+    order = sorted(range(len(heights)), key=lambda place: heights[place])
+    moved = list(heights)
+    for above, below in pairwise(order):
+        moved[below] = max(moved[below], moved[above] + gap)
+    return moved
 
 
 def _ticks(ends: Sequence[float]) -> list[float]:

@@ -315,9 +315,10 @@ def pools(asking: Asking, probe: Probe) -> Pools:
 
 
 def spent(asking: Asking, asked: Asked, chain: Chain, count: str, name: str) -> Chain:
-    """The chain with a count changed until a row takes as many calls as all are compared at.
+    """The chain with a count raised until a row takes as many calls as all are compared at.
 
-    Calls are taken to grow in a straight line with the count; three counts are looked at.
+    It is raised to multiples of what it is, since some generators take particles in sets. Calls are
+    taken to grow in a straight line with it; three multiples are looked at.
 
     Args:
         asking: Asks the half; its `generator_calls` is what is to be reached.
@@ -328,20 +329,20 @@ def spent(asking: Asking, asked: Asked, chain: Chain, count: str, name: str) -> 
     """
     wanted, goals = asking.options.generator_calls, asked.probe.goals().rows(slice(0, 1))
     seen: dict[int, float] = {}
-    trial = int(_number_of(chain, count))
+    unit, trial = int(attrgetter(count)(chain)), 1
     for _ in range(3):
         if trial in seen:
             break
-        candidate = with_setting(chain, count, float(trial))
+        candidate = with_setting(chain, count, float(unit * trial))
         contexts = asked.probe.contexts[:1]
         seen[trial] = asking.answers(contexts, goals, candidate, f"{name}, calls").calls
         trial = max(1, round(_reaching(seen, wanted)))
     best = min(seen, key=lambda tried: abs(seen[tried] - wanted))
-    return with_setting(chain, count, float(best))
+    return with_setting(chain, count, float(unit * best))
 
 
 def _reaching(seen: Mapping[int, float], wanted: float) -> float:
-    """The count at which a line through what was seen reaches what is wanted."""
+    """The multiple at which a line through what was seen reaches what is wanted."""
     (first, first_calls), *others = list(seen.items())[-2:]
     if not others:
         return first * wanted / max(first_calls, 1e-9)
@@ -349,7 +350,3 @@ def _reaching(seen: Mapping[int, float], wanted: float) -> float:
     if second_calls == first_calls:
         return second
     return first + (wanted - first_calls) * (second - first) / (second_calls - first_calls)
-
-
-def _number_of(chain: Chain, name: str) -> float:
-    return float(attrgetter(name)(chain))

@@ -10,6 +10,9 @@ Numbers = Mapping[str, Any]
 ALIKE_CALLS = 1.1
 """Calls up to this many times as many count as equal."""
 
+LEAST_RESPONSE = 0.05
+"""Responses beside what was asked that are smaller, per unit, are not worth a word."""
+
 
 def best_chain(
     chains: Sequence[dict[str, Any]], *, largest_quality_loss: float, generator_calls: float
@@ -61,8 +64,7 @@ def verdict(
     if best["neutral"] or best["approach"]["low"] <= 0:
         said = ["No chain within the bounds is sure to bring outputs nearer to their goals."]
     else:
-        said = [_steers(best)]
-    said += [_side(best)] if not best["neutral"] else []
+        said = [_steers(best), _side(best)]
     said += [
         _breaks(chain, largest_quality_loss, generator_calls)
         for chain in chains
@@ -106,12 +108,16 @@ def _side(best: Numbers) -> str:
         (abs(cell["value"]), asked, seen, cell["value"])
         for asked, row in zip(names, cells, strict=True)
         for seen, cell in zip(names, row, strict=True)
-        if asked != seen and cell is not None and not cell["low"] <= 0 <= cell["high"]
+        if asked != seen and cell is not None and _tells(cell)
     ]
     if not beside:
-        return found + "; no single dimension moves for certain when another is asked for."
+        return found + "; no single dimension is sure to move when another is asked for."
     _, asked, seen, value = max(beside)
     return f"{found}; most of all, asking for {asked} moves {seen} by {signed(value, 2)} per unit."
+
+
+def _tells(cell: Numbers) -> bool:
+    return abs(cell["value"]) >= LEAST_RESPONSE and not cell["low"] <= 0 <= cell["high"]
 
 
 def _breaks(chain: Numbers, largest_quality_loss: float, generator_calls: float) -> str:

@@ -311,7 +311,7 @@ def test_two_steps_of_a_perfect_decoder_find_the_future():
     target = constant_speed_futures(torch.tensor([7.0]))[0].double()
     seen_noise = []
 
-    def perfect(noisy, anchors, time, style, scene):
+    def perfect(noisy, anchors, time, style, scene, **_):
         from driving.planner.diffusion_decoder import Decoded
 
         seen_noise.append((time[0].item(), noisy))

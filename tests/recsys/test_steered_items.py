@@ -21,7 +21,7 @@ from recsys.recommender import Filters
 from recsys.retriever.causal import CausalRetriever, Ranking
 from recsys.retriever.causal_encoder import CausalSize
 from recsys.retriever.decode import BeamSearch
-from recsys.steered import ItemRequest, SteeredItems
+from recsys.steered import PLAIN, ItemRequest, SteeredItems
 from tests.oracles.exhaustive_decoding import item_scores
 from tests.recsys.retriever_fixtures import small_batch, small_catalogue
 from tests.recsys.test_decode import tiger
@@ -228,7 +228,7 @@ def test_candidates_come_from_the_trie_where_there_is_a_search():
     )
     found = proposer(model.eval())
     assert isinstance(found, TrieProposer)
-    assert found.propose(small_batch(catalogue), None, Chain(), filters=Filters()).items.shape == (
+    assert found.propose(small_batch(catalogue), None, PLAIN, filters=Filters()).items.shape == (
         3,
         7,
     )

@@ -67,6 +67,9 @@ def test_the_worst_mean_of_contexts_draws_them_whole():
     values = np.array([0.0] * 9 + [1.0])
     found = ContextBootstrap(np.arange(10), np.ones(10)).worst_mean(values)
     assert ends(found) == (1.0, 0.0, 1.0)
+    values = np.array([0.0] * 19 + [1.0])  # drawn twice, it is the whole worst tenth
+    found = ContextBootstrap(np.arange(20), np.ones(20)).worst_mean(values)
+    assert ends(found) == pytest.approx((0.5, 0.0, 1.0))
 
 
 def test_the_same_seed_gives_the_same_interval():

@@ -13,9 +13,10 @@ export function rankings() {
   const withThem = element("ol", { class: "ranking" });
   const opened = new Set();
   const heading = element("h3", { id: "with-heading" }, "With preferences");
+  const other = element("h3", { id: "without-heading" }, "Without preferences");
   const place = element("div", { class: "rankings" },
     element("section", { class: "with" }, heading, withThem),
-    element("section", { class: "without" }, element("h3", { id: "without-heading" }, "Without preferences"), without));
+    element("section", { class: "without" }, other, without));
   withThem.setAttribute("aria-labelledby", "with-heading");
   without.setAttribute("aria-labelledby", "without-heading");
 
@@ -23,6 +24,7 @@ export function rankings() {
     const ranks = new Map(asked.items.map((found, number) => [found.item.id, number + 1]));
     const steered = (asked.steered?.goals.length ?? 0) > 0;
     heading.textContent = steered ? "With preferences and goals" : "With preferences";
+    other.textContent = steered ? "Without either" : "Without preferences";
     // A steered list has moved from the plain one, not from its own without preferences.
     const before = new Map(plain.items.map((found, number) => [found.item.id, number + 1]));
     const from = (found) => (steered ? before.get(found.item.id) ?? null : found.rank_without_preferences);

@@ -24,7 +24,7 @@ export function steeringPanel(offered, onchange) {
   const sliders = element("div", { class: "sliders" }, offered.goals.map((goal) => slider({
     label: titled(goal.name),
     hint: `More is ${goal.meaning}.`,
-    least: 0, most: 1, step: STEP, value: null,
+    least: 0, most: 1, step: STEP, value: null, rest: 0.5,
     words: (value) => `${value.toFixed(2)} of its range${unitInWords(goal, value)}`,
     short: (value) => value.toFixed(2),
     openWords: "left open",

@@ -13,6 +13,7 @@ from torch import Tensor
 from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
 from data_prep.scenes.tables import SCENES
+from driving.aimed_planner import AimedPlanner
 from driving.evaluation.conditions import asked_styles
 from driving.evaluation.drive import SCORED_S, with_agents
 from driving.evaluation.judge import logged_ride, one_candidate, tracked
@@ -26,7 +27,7 @@ from driving.planner.diffusion import DENOISING_STEPS, DiffusionPlanner
 from driving.planner.going_on import going_on
 from driving.planner.guided_steps import guided_steps
 from driving.planner.planner import Planner, StyleCondition
-from driving.planner.steered import AimedPlanner, SteeredPlanner
+from driving.planner.steered import SteeredPlanner
 from driving.simulation.rollout import roll_out
 from driving.simulation.state import Motion
 from driving.world import World
@@ -92,6 +93,7 @@ class SteerablePlans(Steerable):
         self._numbers = moments.world.sample_ids.numpy()
         self._splits = np.array(moments.splits)
         self._steered: dict[Chain, SteeredPlanner] = {}
+        self._checkpoint_hash: str | None = facts.get("inputs", {}).get("checkpoint")
         self.quality_names = QUALITY
         limits = self._limits()
         self.space: GoalSpace = plan_space(limits)
@@ -196,7 +198,9 @@ class SteerablePlans(Steerable):
 
     def _opened(self, chain: Chain) -> SteeredPlanner:
         if chain not in self._steered:
-            self._steered[chain] = opened_chain(self._planner, chain, self.space)
+            self._steered[chain] = opened_chain(
+                self._planner, chain, self.space, checkpoint_hash=self._checkpoint_hash
+            )
         return self._steered[chain]
 
     def _calls(self, steered: SteeredPlanner | None, goals: Goals | None) -> float:
@@ -274,6 +278,7 @@ class Plans(SteerableSource):
         contexts: int = CONTEXTS,
         batch_size: int = 64,
         closed_loop: bool = False,
+        safety_gate: float | None = None,
     ) -> None:
         """Say what to open.
 
@@ -285,15 +290,19 @@ class Plans(SteerableSource):
             batch_size: Rows planned at once.
             closed_loop: The planner drives, planning anew every 0.5 s; otherwise one plan is
                 driven. About eight times as slow.
+            safety_gate: Of the planner's selection; by default its own.
 
         Raises:
-            ValueError: If a number is below 1.
+            ValueError: If a number is out of range.
         """
+        if safety_gate is not None and not 0 <= safety_gate <= 1:
+            raise ValueError(f"safety_gate must be from 0 to 1, got {safety_gate:g}.")
         for name, number in (("contexts", contexts), ("batch_size", batch_size)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}.")
         self._checkpoint, self._scenes, self._styles = checkpoint, scenes, styles
         self._contexts, self._batch, self._closed = contexts, batch_size, closed_loop
+        self._changes = {} if safety_gate is None else {"selection.safety_gate": safety_gate}
 
     def open(self) -> SteerablePlans:
         """Read planner and scenes, and plan once without steering.
@@ -303,7 +312,7 @@ class Plans(SteerableSource):
                 goes on for four seconds, or splits share a recording.
             ArtifactMismatch: If an artifact is damaged or of another kind.
         """
-        loaded = load_planner(self._checkpoint)
+        loaded = load_planner(self._checkpoint, changes=self._changes)
         if not isinstance(loaded.planner, DiffusionPlanner):
             raise InputError(
                 f"{loaded.folder} holds a {type(loaded.planner).__name__}, which cannot be steered."
@@ -314,7 +323,7 @@ class Plans(SteerableSource):
         return SteerablePlans(
             loaded.planner,
             moments,
-            _facts(loaded, scenes, styles),
+            _facts(loaded, scenes, styles) | {"safety_gate": loaded.planner.selection.safety_gate},
             batch_size=self._batch,
             closed_loop=self._closed,
         )

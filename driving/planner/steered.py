@@ -13,10 +13,9 @@ from driving.planner.diffusion_sampler import DiffusionSampler
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
 from driving.planner.going_on import going_on
 from driving.planner.guided_steps import Denoised, guided_steps, no_style
-from driving.planner.planner import Planner, PlannerInput, Plans, StyleCondition
+from driving.planner.planner import PlannerInput, Plans, StyleCondition
 from driving.planner.proposal_score import time_to_collision
 from personalize.evaluation.goal_space import GoalSpace
-from personalize.generator import Value
 from personalize.steering.chain import Chain
 from personalize.steering.goals import GoalCloseness, Goals, closeness
 from personalize.steering.guidance import GuidedPredict, Under
@@ -24,6 +23,11 @@ from personalize.steering.particles import neighbours, steer
 
 Edit = Callable[[Goals], AbstractContextManager[None]]
 """Opens a block in which the planner's activations are edited towards goals, row by row."""
+Critique = Callable[
+    [Float[Tensor, "batch candidate time 3"], PlannerInput, StyleCondition],
+    Float[Tensor, "batch candidate"],
+]
+"""What candidates are worth under a style, higher is better."""
 
 
 class SteeredPlanner:
@@ -45,7 +49,7 @@ class SteeredPlanner:
         *,
         negative: DiffusionPlanner | None = None,
         edits: Edit | None = None,
-        critic: Value[Tensor, PlannerInput] | None = None,
+        critic: Critique | None = None,
         denoising_steps: int = 10,
     ) -> None:
         """Hold what steers; `driving.opened_chain` opens what a chain names.
@@ -61,7 +65,7 @@ class SteeredPlanner:
 
         Raises:
             ValueError: If the chain looks ahead, which plans cannot; if it names what was not
-                given here; or if the negative has other anchors.
+                given here; or if the negative has other anchors, or particles beside it.
         """
         if chain.lookahead.strength:
             raise ValueError(
@@ -69,12 +73,16 @@ class SteeredPlanner:
             )
         given = {
             "edits": (chain.edits.strength and chain.edits.folder, edits),
-            "guidance.negative": (chain.guidance.negative, negative),
+            "guidance.negative": (chain.guidance.weight != 1 and chain.guidance.negative, negative),
             "selection.critic": (chain.selection.critic_weight, critic),
         }
         for name, (named, there) in given.items():
             if named and there is None:
                 raise ValueError(f"chain.{name} is asked for but was not opened; pass it.")
+        if negative is not None and chain.particles is not None:
+            raise ValueError(
+                "particles can be guided away from no style only; leave guidance.negative out."
+            )
         if negative is not None and not _same_anchors(planner, negative):
             raise ValueError("negative must have the planner's anchors; make it from that planner.")
         self._planner, self._chain, self._space = planner, chain, space
@@ -135,19 +143,28 @@ class SteeredPlanner:
     ) -> Plans:
         strength = self._chain.telling.strength
         found = [
-            self._sampled(scene, style, near, goals, seed) for near in self._around(goals, seed)
+            self._sampled(scene, style, near, goals, seed) for near in self.around(goals, seed)
         ]
+        asked = told(style, goals, self._space.names, strength=strength)
         plans = self._planner.picked(
             scene,
             found[0][1].encoded,
             torch.cat([one.changes for _, one in found], 1),
             torch.cat([one.logits.log_softmax(1) for _, one in found], 1),
-            told(style, goals, self._space.names, strength=strength),
+            asked,
         )
         poses = torch.cat([own for own, _ in found], 1)
-        return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, goals))
+        hold = self._chain.selection.hold
+        wanted = self._held(scene, style, goals, seed) if hold else goals
+        return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, wanted, asked))
 
-    def _around(self, goals: Goals, seed: int) -> list[Goals]:
+    def _held(self, scene: PlannerInput, style: StyleCondition, goals: Goals, seed: int) -> Goals:
+        """The goals, and everything else as it is in the planner's own choice."""
+        own = self._planner.plan(scene, style, seed=seed).best[:, None]
+        there = self._reward(own, scene)[:, 0]
+        return Goals(torch.where(goals.mask, goals.values, there), torch.ones_like(goals.mask))
+
+    def around(self, goals: Goals, seed: int) -> list[Goals]:
         """The stated goals, and others at the same distance from the centre of goal space."""
         hood = self._chain.neighbourhood
         if hood.largest_angle_rad == 0 or hood.count == 1:
@@ -198,7 +215,7 @@ class SteeredPlanner:
         return drawn.x, Denoised(encoded, changes, drawn.log_weight)
 
     def _predict(self, style: StyleCondition) -> GuidedPredict:
-        """The prediction of particles; a negative of its own sees its own scene."""
+        """The prediction of particles."""
         away = Under(self._sampler.predict, no_style(style))
         return GuidedPredict(self._sampler.predict, away, self._weight)
 
@@ -208,6 +225,7 @@ class SteeredPlanner:
         poses: Float[Tensor, "batch candidate time 3"],
         scores: Float[Tensor, "batch candidate"],
         goals: Goals,
+        style: StyleCondition,
     ) -> Float[Tensor, "batch candidate"]:
         """What is added to the scores: `-inf` where a contact comes nearer than it would anyhow."""
         selection = self._chain.selection
@@ -217,7 +235,9 @@ class SteeredPlanner:
         contact_s = time_to_collision(scene, driven_candidates(scene, poses))
         worth = worth.masked_fill(~no_nearer_contact(contact_s, scores), -torch.inf)
         if selection.critic_weight and self._critic is not None:
-            worth = worth + selection.critic_weight * standardized(self._critic(poses, scene))
+            worth = worth + selection.critic_weight * standardized(
+                self._critic(poses, scene, style)
+            )
         if selection.strength:
             close = closeness(self._reward(poses, scene), goals)
             strength = torch.full_like(scores[:, :1], selection.strength)
@@ -234,23 +254,9 @@ class SteeredPlanner:
         if self._particles is not None:
             each = self._particles.count // len(self._planner.anchors)
             passes = self._sampler.steps * each
-        return sets * passes * (2 if self._weight != 1 else 1)
-
-
-class AimedPlanner(Planner):
-    """A steered planner with its goals: it plans like any other, so that it can be driven.
-
-    Args:
-        steered: The planner.
-        goals: A goal per row of what it will be asked for.
-    """
-
-    def __init__(self, steered: SteeredPlanner, goals: Goals) -> None:
-        self._steered, self._goals = steered, goals
-
-    def plan(self, scene: PlannerInput, style: StyleCondition, *, seed: int = 0) -> Plans:
-        """Candidates, steered towards the goals."""
-        return self._steered.plan_to(scene, style, self._goals, seed=seed)
+        own = self._planner.guidance != 1 and self._planner.reads_style
+        held = len(DENOISING_STEPS) * (1 + own) if self._chain.selection.hold else 0
+        return sets * passes * (2 if self._weight != 1 else 1) + held
 
 
 def _same_anchors(one: DiffusionPlanner, other: DiffusionPlanner) -> bool:

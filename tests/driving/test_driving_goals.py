@@ -100,7 +100,8 @@ def test_in_a_bend_the_lateral_acceleration_is_speed_squared_over_the_radius():
 def test_who_follows_nobody_has_no_time_gap():
     alone = driven_goals(road(), straight_ride(10.0))
     place = GOAL_NAMES.index("time_gap")
-    assert not alone.mask[0, 0, place] and alone.raw[0, 0, place] == 6.0
+    assert not alone.mask[0, 0, place]
+    assert alone.raw[0, 0, place] == 6.0
     others = [name for name in GOAL_NAMES if name != "time_gap"]
     assert all(alone.mask[0, 0, GOAL_NAMES.index(name)] for name in others)
     standing = driven_goals(behind_leader(leader_mps=0.0, speed_mps=0.0), straight_ride(0.0))
@@ -172,13 +173,14 @@ def test_what_cannot_move_is_not_foreseen_to():
 
 def test_the_others_are_looked_at_every_four_tenths_of_a_second():
     world = looked_at(crowd())
-    assert world.step_s == pytest.approx(0.4) and world.agent_poses.shape[2] == 11
+    assert world.step_s == pytest.approx(0.4)
+    assert world.agent_poses.shape[2] == 11
     full = crowd()
     same = full.agent_poses[:, :, full.now + 40]
     torch.testing.assert_close(world.agent_poses[:, :, -1], same)
 
 
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(deadline=None, derandomize=True, max_examples=3)
 @given(seed=st.integers(0, 1000))
 def test_a_row_depends_on_itself_alone_and_candidates_may_change_places(seed: int):
     world = crowd()
@@ -193,7 +195,9 @@ def test_a_row_depends_on_itself_alone_and_candidates_may_change_places(seed: in
             reward(poses[one], scene.rows(one)), found[one], atol=1e-5, rtol=1e-5
         )
     torch.testing.assert_close(reward(poses, padded_scene(scene)), found, atol=1e-5, rtol=1e-5)
-    assert found.isfinite().all() and (found >= 0).all() and (found <= 1).all()
+    assert found.isfinite().all()
+    assert (found >= 0).all()
+    assert (found <= 1).all()
 
 
 def test_left_and_right_are_alike():
@@ -278,7 +282,8 @@ def test_goals_are_told_as_styles():
 def test_a_persons_own_style_stays_where_nothing_is_asked():
     own = random_style(1, seed=4)
     found = told(own, goals(mean_speed=0.9), NAMES, strength=0.5)
-    assert found.values[0, 0].item() == pytest.approx(0.4) and found.mask[0, 0]
+    assert found.values[0, 0].item() == pytest.approx(0.4)
+    assert found.mask[0, 0]
     assert torch.equal(found.values[:, 1:], own.values[:, 1:])
     assert torch.equal(found.mask[:, 1:], own.mask[:, 1:])
     assert told(own, goals(mean_speed=0.9), NAMES, strength=0.0) is own

@@ -45,7 +45,7 @@ def test_unnormalised_guided_logits_rank_as_a_product_of_experts():
         log_plain, log_wished = plain[level].log_softmax(0), wished[level].log_softmax(0)
         expert = expert + (log_plain + 3 * (log_wished - log_plain)).view(view)
     difference = total - expert
-    torch.testing.assert_close(difference, torch.full_like(difference, difference[0, 0, 0]))
+    torch.testing.assert_close(difference, difference[0, 0, 0].expand_as(difference))
 
 
 def test_a_guided_prediction_asks_the_negative_under_its_own_condition():

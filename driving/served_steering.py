@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data_prep.artifact import Artifact
 from data_prep.errors import InputError
+from driving.aimed_planner import AimedPlanner
 from driving.evaluation.judge import one_candidate, tracked
 from driving.evaluation.planners import NamedPlanner
 from driving.goal_measures import GOAL_NAMES
@@ -18,7 +19,7 @@ from driving.moments import read_moments
 from driving.opened_chain import opened_chain
 from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.planner import Planner, PlannerInput
-from driving.planner.steered import AimedPlanner, SteeredPlanner
+from driving.planner.steered import SteeredPlanner
 from driving.steerability import CONTEXTS, SteerablePlans
 from driving.world import World
 from personalize.api.goal_limits import evaluated_goal_space
@@ -91,7 +92,10 @@ class PlanSteering:
             space = SteerablePlans(planner, moments, {}).space
         else:
             space = evaluated_goal_space(evaluated, GOAL_NAMES)
-        planners = {name: opened_chain(planner, chain, space) for name, chain in chains.items()}
+        planners = {
+            name: opened_chain(planner, chain, space, checkpoint_hash=named.content_hash)
+            for name, chain in chains.items()
+        }
         return cls(dict(chains), planners, space)
 
     def facts(self) -> dict[str, Any]:

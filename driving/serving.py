@@ -56,6 +56,7 @@ class Scenes(ScenesSource):
         encoder: Sentence model that the texts were embedded with.
         gate: In closed loop, candidates that seem unsafe are passed over, whatever the style.
         guidance: Strength of the style, where the planner has this option. Default: its own.
+        safety_gate: Of the planner's own selection, 0 to 1, where it has one. Default: its own.
         reactive: In closed loop, other vehicles react instead of repeating the log.
         splits: Which samples are served.
         steering: Chains by name, which styles may ask for; of diffusion planners only.
@@ -71,6 +72,7 @@ class Scenes(ScenesSource):
     encoder: str = EMBEDDED
     gate: bool = True
     guidance: float | None = None
+    safety_gate: float | None = None
     reactive: bool = True
     splits: tuple[str, ...] = SPLITS
     steering: dict[str, Chain] | None = None
@@ -112,7 +114,8 @@ class Scenes(ScenesSource):
         )
 
     def _planner(self, files: ServedFiles) -> NamedPlanner:
-        changes = {} if self.guidance is None else {"guidance": self.guidance}
+        given = {"guidance": self.guidance, "selection.safety_gate": self.safety_gate}
+        changes = {name: value for name, value in given.items() if value is not None}
         if self.checkpoint is None:
             return open_planner(
                 checkpoint=None, rules=RULES, name=None, changes=changes, device="cpu"

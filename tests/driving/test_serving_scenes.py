@@ -496,6 +496,14 @@ def test_what_cannot_be_served_is_said_in_a_sentence(root, changes, kind, messag
         options(**changes).open(ServedFiles(root))
 
 
+def test_the_safety_gate_reaches_the_planner(root, half):
+    strict = options(safety_gate=0.9).open(ServedFiles(root))
+    for served, gate in ((strict, 0.9), (half, 0.5)):
+        planner = served._driver.planner
+        assert isinstance(planner, DiffusionPlanner)
+        assert planner.selection.safety_gate == gate
+
+
 def test_guidance_reaches_the_planner(root, half):
     strong = options(guidance=3.0).open(ServedFiles(root))
     assert strong.facts()["guidance"] == 3.0

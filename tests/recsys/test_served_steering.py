@@ -1,5 +1,6 @@
 """Steered recommendations behind the API: neutral is as before, and what is said was reached."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.artifact import create_artifact
+from data_prep.artifact import create_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch, InputError
 from personalize.api.messages import ItemQuery, ItemsFound, Steered, Steering
 from personalize.api.ports import RequestRefused
@@ -20,9 +21,13 @@ from personalize.steering.chain import (
     Selection,
     Telling,
 )
+from personalize.steering.edits import ActivationMap
 from personalize.steering.particles import ParticleSteering
+from personalize.steering.stored_maps import write_maps
+from recsys.opened_steering import _KnownItems
 from recsys.served_recommender import ServedRecommender
 from recsys.steerability import Items
+from tests.recsys.retriever_fixtures import small_batch, small_catalogue
 from tests.recsys.served_world import ServedWorld, added, found, keys, new_item, wish
 from tests.recsys.small_world import sentence
 
@@ -284,3 +289,45 @@ def test_whom_a_list_is_for_decides_what_sentiment_is_about(half):
     wishes = [wish(attribute="price", strength=0.2), wish(attribute="sound", strength=0.9)]
     assert aspect(preferences=[*wishes, wish(text="Words.")]) == "sound"
     assert torch.is_tensor(half._steered.goals.sentiment)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("mode", MODES)
+def test_edits_of_activations_reach_what_is_found(own_world, mode, guidance):
+    root = own_world.root
+    checkpoint = read_manifest(root / "causal").content_hash
+    maps = {"encoder.norm_out": ActivationMap(torch.ones(16), torch.linspace(-6.0, 6.0, 16))}
+    with create_artifact(
+        root / "maps",
+        kind="activation_maps",
+        command="test",
+        configuration={},
+        inputs={"checkpoint": checkpoint},
+    ) as writer:
+        write_maps(writer, {"popularity": maps})
+    chain = Chain(edits=Edits(Path("maps"), 1.0), guidance=Guidance(guidance))
+    half = own_world.opened(steering={"edited": chain, "guided": replace(chain, edits=Edits())})
+    edited, plain = (
+        steered(half, name, {"popularity": 1.0}, mode=mode) for name in ("edited", "guided")
+    )
+    assert [entry.score for entry in edited.items] != [entry.score for entry in plain.items]
+    again = steered(half, "guided", {"popularity": 1.0}, mode=mode)
+    assert again == plain, "an edit is gone when its answer is"
+
+
+def test_a_critic_knows_nothing_of_items_that_came_later():
+    def critique(batch: Any, items: torch.Tensor) -> torch.Tensor:
+        assert int(items.max()) < 3
+        return items.float()
+
+    judged = _KnownItems(critique, 3)
+    batch = small_batch(small_catalogue(), rows=2)
+    found = judged(batch, torch.tensor([[0, 2, 7, -1], [5, 6, -1, -1]]))
+    assert found[0, :3].tolist() == [0.0, 2.0, 1.0]
+    assert found[1, :2].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, float("nan")])
+def test_a_goal_is_from_nought_to_one(value):
+    with pytest.raises(ValueError, match="goals"):
+        Steering(chain="ahead", goals={"popularity": value})

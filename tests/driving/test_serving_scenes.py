@@ -610,6 +610,22 @@ def test_steered_plans_are_the_steered_planners_and_reach_what_they_say(root, st
         np.testing.assert_allclose(one.plan.x_m, other.plan.x_m, atol=1e-3)
 
 
+def test_every_style_of_a_request_is_planned_as_if_alone(steerable):
+    asked = [
+        {"name": "fast", "style": {"speed": 1.0}},
+        steered_style("selection", {"mean_speed": 1.0}),
+        steered_style("selection", {"mean_speed": 0.0}),
+        {"name": "slow", "preset": "conservative"},
+    ]
+    together = planned(steerable, request(styles=asked)).styles
+    alone = [planned(steerable, request(styles=[one])).styles[0] for one in asked]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.plan.x_m, other.plan.x_m, atol=2e-3)
+        assert (one.name, one.style) == (other.name, other.style)
+    ends = [one.plan.x_m[-1] for one in alone]
+    assert ends[2] < min(ends[0], ends[1], ends[3]) - 1.0, "the one that is told apart"
+
+
 def test_selection_takes_what_is_nearer_to_the_goal(steerable):
     ends = []
     for wanted in (0.0, 1.0):

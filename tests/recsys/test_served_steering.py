@@ -1,5 +1,6 @@
 """Steered recommendations behind the API: neutral is as before, and what is said was reached."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ from personalize.steering.chain import (
 from personalize.steering.edits import ActivationMap
 from personalize.steering.particles import ParticleSteering
 from personalize.steering.stored_maps import write_maps
+from recsys.batch import HistoryBatch
+from recsys.opened_chain import OpenedChain
 from recsys.opened_steering import _KnownItems
+from recsys.recommender import Filters
+from recsys.served_proposals import DenseProposer, HybridProposer
 from recsys.served_recommender import ServedRecommender
 from recsys.steerability import Items
 from tests.recsys.retriever_fixtures import small_batch, small_catalogue
@@ -289,6 +294,42 @@ def test_whom_a_list_is_for_decides_what_sentiment_is_about(half):
     wishes = [wish(attribute="price", strength=0.2), wish(attribute="sound", strength=0.9)]
     assert aspect(preferences=[*wishes, wish(text="Words.")]) == "sound"
     assert torch.is_tensor(half._steered.goals.sentiment)
+
+
+class TwoQueries:
+    """Asks along the first axis, and along the second where nothing is preferred."""
+
+    def dense_queries(self, batch: HistoryBatch) -> torch.Tensor:
+        wanted = batch.preference_mask.any(2)
+        return torch.cat([wanted, ~wanted], 1).float()
+
+    def dense_keys(self) -> torch.Tensor:
+        raise AssertionError("the keys are given")
+
+
+def test_dense_candidates_by_hand():
+    keys = torch.tensor([[5.0, 0.0], [4.0, 0.0], [3.0, 4.0], [2.0, 0.0], [0.0, 1.0]])
+    batch = small_batch(small_catalogue(), rows=1)
+    batch = replace(batch, preference_mask=torch.ones_like(batch.preference_mask))
+    dense = DenseProposer(torch.nn.Identity(), TwoQueries(), keys, width=2)
+    nothing, rewards = Filters(), torch.tensor([[0.0, 0.0, 0.0, 1.0, 2.0]])
+
+    def proposed(chain: Chain, worth: torch.Tensor | None = None, filters: Filters = nothing):
+        found = dense.propose(batch, worth, OpenedChain(chain), filters=filters)
+        return list(zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True))
+
+    assert proposed(Chain()) == [(0, 5.0), (1, 4.0)]
+    # With 4 nats for a reward of 1 they are 5, 4, 3, 6 and 8; scores are those before the tilt.
+    assert proposed(Chain(lookahead=Lookahead(4.0)), rewards) == [(4, 0.0), (3, 2.0)]
+    # Away from the second axis, twice as far: 2 * 3 - 4 for the third item.
+    assert proposed(Chain(guidance=Guidance(2.0))) == [(0, 10.0), (1, 8.0)]
+    only = Filters(allowed_items=torch.tensor([False, False, True, False, False]))
+    assert proposed(Chain(guidance=Guidance(2.0)), None, only) == [(2, 2.0), (-1, -math.inf)]
+    added = torch.tensor([False, False, False, True, True])
+    hybrid = HybridProposer(dense, dense, added, torch.nn.Identity())
+    found = hybrid.propose(batch, None, OpenedChain(Chain()), filters=nothing)
+    assert found.items.tolist() == [[0, 1, 3, 4]]
+    assert found.scores.tolist() == [[5.0, 4.0, 2.0, 0.0]]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])

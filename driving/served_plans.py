@@ -28,18 +28,27 @@ from driving.evaluation.planners import NamedPlanner
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import Scores, pdm_score
 from driving.planner.pdm import Pdm
-from driving.planner.planner import PLAN_STEP_S, Planner, StyleCondition
+from driving.planner.planner import PLAN_STEP_S, Planner, PlannerInput, StyleCondition
 from driving.planner_input import planner_input
 from driving.scene_store import SceneStore
 from driving.served_scenes import ServedScenes
 from driving.served_search import style_numbers_asked
+from driving.served_steering import PlanSteering, Together, check_steering, planned_together
 from driving.served_view import agent_tracks, driven, planned
 from driving.simulation.kinematics import STEP_S
 from driving.simulation.rollout import roll_out
 from driving.simulation.state import Motion
 from driving.world import World
-from personalize.api.messages import PlanAnswer, PlanRequest, Ride, StyleAsked, StylePlanned
+from personalize.api.messages import (
+    PlanAnswer,
+    PlanRequest,
+    Ride,
+    Steered,
+    StyleAsked,
+    StylePlanned,
+)
 from personalize.api.ports import Answers, RequestRefused
+from personalize.api.steered import reached
 
 WORLDS_KEPT = 64
 PARTS = (
@@ -75,6 +84,7 @@ class Driver:
         named: The planner.
         gate: In closed loop, candidates that seem unsafe are passed over.
         reactive: In closed loop, other vehicles react instead of repeating the log.
+        steering: What steers; None where nothing does.
     """
 
     def __init__(
@@ -85,12 +95,13 @@ class Driver:
         *,
         gate: bool,
         reactive: bool,
+        steering: PlanSteering | None = None,
     ) -> None:
         if named.planner is None:
             raise ValueError("named must hold a planner, got the log.")
         self.scenes, self.planner, self.name = scenes, named.planner, named.name
         self.area: DrivableArea = store.drivable_area()
-        self.reactive = reactive
+        self.reactive, self.steering = reactive, steering
         self._gate = SafetyGate(self.area) if gate else None
         self._store = store
         self._proposer: Planner = Pdm()
@@ -130,14 +141,16 @@ class Driver:
     def _planned(self, request: PlanRequest) -> PlanAnswer:
         row = self.scenes.row(request.scene)
         style = condition_of(request.styles)
+        check_steering(request.styles, self.steering)
         place = self._place(row, SCORED_S)
         world = _repeated(place.world, len(request.styles))
         scene = planner_input(world, world.now)
-        best = self.planner.plan(scene, style, seed=request.seed).best
+        best = self._best(request, scene, style)
         reference = place.gated_progress_m.expand(len(best))
         ride = one_candidate(tracked(scene, best))
         scores = _rows(pdm_score(world, ride, self.area, reference_progress_m=reference))
         rides = self._rides(request, row, style) if request.closed_loop else [None] * len(best)
+        steered = self._reached(request, world, style, best)
         return PlanAnswer(
             scene=self.scenes.ids[row],
             planner=self.name,
@@ -148,20 +161,74 @@ class Driver:
                     plan=planned(best[number]),
                     sub_scores=scores[number],
                     ride=rides[number],
+                    steered=steered.get(number),
                 )
                 for number, asked in enumerate(request.styles)
             ],
         )
+
+    def _together(self, request: PlanRequest) -> list[Together]:
+        return planned_together(request.styles, self.planner, self.steering)
+
+    def _best(
+        self, request: PlanRequest, scene: PlannerInput, style: StyleCondition
+    ) -> Float[Tensor, "style time 3"]:
+        """The plan of every style."""
+        parts = self._together(request)
+        if len(parts) == 1:
+            return parts[0].planner.plan(scene, style, seed=request.seed).best
+        found = [
+            one.planner.plan(scene.rows(one.rows), style.rows(one.rows), seed=request.seed).best
+            for one in parts
+        ]
+        return torch.cat(found)[torch.cat([one.rows for one in parts]).argsort()]
+
+    def _reached(
+        self,
+        request: PlanRequest,
+        world: World,
+        style: StyleCondition,
+        best: Float[Tensor, "style time 3"],
+    ) -> dict[int, Steered]:
+        """What steered styles reached, by place, beside the plans without steering."""
+        asked = {n: one.steering for n, one in enumerate(request.styles) if one.steering}
+        if self.steering is None or not asked:
+            return {}
+        rows = torch.tensor(list(asked))
+        world, style = world.rows(rows), style.rows(rows)
+        scene = planner_input(world, world.now)
+        plain = self.planner.plan(scene, style, seed=request.seed).best
+        without, found = (
+            self.steering.measured(world, scene, plans) for plans in (plain, best[rows])
+        )
+        return {
+            number: reached(asked[number], self.steering.space, without[row], found[row])
+            for row, number in enumerate(asked)
+        }
 
     def _rides(self, request: PlanRequest, row: int, style: StyleCondition) -> list[Ride | None]:
         """Closed-loop rides; shorter ones are driven for the four seconds that scores need."""
         ride_s = max(SCORED_S, math.ceil(request.ride_s / PLAN_STEP_S) * PLAN_STEP_S)
         place = self._place(row, ride_s)
         self._check_log(place.world, request, ride_s)
+        rides: dict[int, Ride] = {}
+        for one in self._together(request):
+            driven_on = self._ridden(request, place, ride_s, style.rows(one.rows), one.planner)
+            rides |= dict(zip(one.rows.tolist(), driven_on, strict=True))
+        return [rides[number] for number in range(len(style.values))]
+
+    def _ridden(
+        self,
+        request: PlanRequest,
+        place: _Place,
+        ride_s: float,
+        style: StyleCondition,
+        planner: Planner,
+    ) -> list[Ride]:
         world = _repeated(place.world, len(style.values))
         found = roll_out(
             world,
-            self.planner,
+            planner,
             style,
             duration_s=ride_s,
             reactive=self.reactive,

@@ -18,6 +18,7 @@ from driving.served_plans import Driver
 from driving.served_preferences import DriverPreferences
 from driving.served_scenes import ServedScenes
 from driving.served_search import SceneSearch
+from driving.served_steering import PlanSteering
 from driving.served_view import scene_view
 from personalize.api.files import ServedFiles
 from personalize.api.messages import (
@@ -32,8 +33,10 @@ from personalize.api.messages import (
 )
 from personalize.api.ports import Answers, RequestRefused, ScenesHalf, ScenesSource
 from personalize.api.retriever import RetrieverSource
+from personalize.api.steered import chain_inside
 from personalize.checkpoint import find_checkpoint
 from personalize.conditioning.text import EMBEDDED, SentenceEncoder
+from personalize.steering.chain import Chain
 
 RULES = "idm"
 """Plans where no checkpoint is served."""
@@ -53,8 +56,12 @@ class Scenes(ScenesSource):
         encoder: Sentence model that the texts were embedded with.
         gate: In closed loop, candidates that seem unsafe are passed over, whatever the style.
         guidance: Strength of the style, where the planner has this option. Default: its own.
+        safety_gate: Of the planner's own selection, 0 to 1, where it has one. Default: its own.
         reactive: In closed loop, other vehicles react instead of repeating the log.
         splits: Which samples are served.
+        steering: Chains by name, which styles may ask for; of diffusion planners only.
+        goal_space: Artifact `steerability` whose limits the goals have. By default they are fitted
+            as that evaluation fits them, which takes some seconds.
     """
 
     scenes: Path
@@ -65,8 +72,11 @@ class Scenes(ScenesSource):
     encoder: str = EMBEDDED
     gate: bool = True
     guidance: float | None = None
+    safety_gate: float | None = None
     reactive: bool = True
     splits: tuple[str, ...] = SPLITS
+    steering: dict[str, Chain] | None = None
+    goal_space: Path | None = None
 
     def open(self, files: ServedFiles) -> "OpenScenes":
         """Read all artifacts and compare what each was made from.
@@ -86,23 +96,44 @@ class Scenes(ScenesSource):
         store = SceneStore.of(logs)
         named = self._planner(files)
         vectors = self._vectors(files, styles)
+        steering = self._steering(files, named, logs, styles)
         return OpenScenes(
             store=store,
             scenes=served,
-            driver=Driver(store, served, named, gate=self.gate, reactive=self.reactive),
+            driver=Driver(
+                store,
+                served,
+                named,
+                gate=self.gate,
+                reactive=self.reactive,
+                steering=steering,
+            ),
             preferences=DriverPreferences.of(served, styles),
             search=None if vectors is None else self._search(files, served, vectors),
             about=_about(self, named, {"scenes": logs, "styles": styles, "vectors": vectors}),
         )
 
     def _planner(self, files: ServedFiles) -> NamedPlanner:
-        changes = {} if self.guidance is None else {"guidance": self.guidance}
+        given = {"guidance": self.guidance, "selection.safety_gate": self.safety_gate}
+        changes = {name: value for name, value in given.items() if value is not None}
         if self.checkpoint is None:
             return open_planner(
                 checkpoint=None, rules=RULES, name=None, changes=changes, device="cpu"
             )
         folder = files.inside(find_checkpoint(files.there(self.checkpoint)))
         return open_planner(checkpoint=folder, rules=None, name=None, changes=changes, device="cpu")
+
+    def _steering(
+        self, files: ServedFiles, named: NamedPlanner, logs: Artifact, styles: Artifact
+    ) -> PlanSteering | None:
+        """What steers, if anything does; files that chains name are meant from the root."""
+        if not self.steering:
+            return None
+        chains = {name: chain_inside(chain, files) for name, chain in self.steering.items()}
+        evaluated = None
+        if self.goal_space is not None:
+            evaluated = files.artifact(self.goal_space, kind="steerability")
+        return PlanSteering.of(chains, named, scenes=logs, styles=styles, evaluated=evaluated)
 
     def _vectors(self, files: ServedFiles, styles: Artifact) -> Artifact | None:
         if (self.scene_vectors is None) != (self.retriever is None):
@@ -171,6 +202,7 @@ class OpenScenes(ScenesHalf):
             "scenario_types": sorted({text.scenario_type for text in self._scenes.texts}),
             "style_dimensions": list(STYLE_DIMENSIONS),
             "presets": list(STYLE_LABELS),
+            "steering": self._driver.steering and self._driver.steering.facts(),
         }
         if self._search is None:
             return {**self._about, **counts, "search": None}
@@ -195,6 +227,11 @@ class OpenScenes(ScenesHalf):
             asked = {"collection": "scenes", "style": {STYLE_DIMENSIONS[0]: 0.5}, **words}
             _answered(self.retrieve([SceneQuery.model_validate(asked)]))
         styles = [{"name": "open"}, {"name": "normal", "preset": "normal"}]
+        if (steering := self._driver.steering) is not None:
+            goals = dict.fromkeys(steering.space.names, 1.0)
+            for chain in steering.chains:
+                own = [{"name": chain, "steering": {"chain": chain, "goals": goals}}]
+                _answered(self.plan([PlanRequest.model_validate({**first, "styles": own})]))
         _answered(self.plan([PlanRequest.model_validate({**first, "styles": styles})]))
         self.read(ReadRequest.model_validate(first))
         self.scene(first["scene"])

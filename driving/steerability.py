@@ -53,6 +53,8 @@ POOL_STYLES = (
     "time_gap+1",
 )
 POOL_GUIDANCE = 2.0
+CONTEXTS = 256
+"""Most moments of each split."""
 
 
 class SteerablePlans(Steerable):
@@ -273,7 +275,7 @@ class Plans(SteerableSource):
         checkpoint: Path,
         scenes: Path | None = None,
         styles: Path | None = None,
-        contexts: int = 256,
+        contexts: int = CONTEXTS,
         batch_size: int = 64,
         closed_loop: bool = False,
         safety_gate: float | None = None,

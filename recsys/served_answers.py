@@ -1,7 +1,7 @@
 """Questions answered: those alike together, and what every preference did to every item."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class Answering:
         """An answer to every question, in their order; questions that share filters go together."""
         groups: dict[tuple[int, bool, int], list[int]] = {}
         for place, question in enumerate(questions):
-            name = (id(question.allowed), question.without_seen, self._count(question))
+            name = (id(question.allowed), question.without_seen, self.count(question))
             groups.setdefault(name, []).append(place)
         found: dict[int, ItemsFound] = {}
         for (_, _, count), places in groups.items():
@@ -43,7 +43,7 @@ class Answering:
             found.update(zip(places, self._group(group, count), strict=True))
         return [found[place] for place in range(len(questions))]
 
-    def _count(self, question: AskedItems) -> int:
+    def count(self, question: AskedItems) -> int:
         """Items to search for: a power of two, so that many questions share it.
 
         It depends on the question alone, so its answer does too. Seen items that the search does
@@ -78,19 +78,36 @@ class Answering:
         for place, pool in enumerate(pools):
             item_ids[place, : len(pool.item_ids)] = pool.item_ids
         scores = scored(self.search, rows.batch, item_ids[rows.owner])
-        ranks = _ranks(scores)
+        compared = Compared.of(rows, 0, scores)
         return [
-            self._answer(question, pool, Compared(rows, place, scores, ranks))
+            self._answer(question, pool, replace(compared, question=place))
             for place, (question, pool) in enumerate(zip(questions, pools, strict=True))
         ]
 
     def _answer(self, question: AskedItems, pool: "_Pool", compared: "Compared") -> ItemsFound:
         order = compared.best(pool.asked, question.query.k)
+        return self.message(question, pool.item_ids, compared, order)
+
+    def message(
+        self,
+        question: AskedItems,
+        item_ids: Int[np.ndarray, " candidate"],
+        compared: "Compared",
+        order: Int[np.ndarray, " rank"],
+    ) -> ItemsFound:
+        """The answer to a question.
+
+        Args:
+            question: What was asked.
+            item_ids: The items that were compared.
+            compared: Their scores.
+            order: Places of those that were found, best first.
+        """
         explained = compared.reasons(question, order) if question.query.explain else None
         changes, ranks = compared.without(order)
         items = [
             ItemFound(
-                item=self.items.item(int(pool.item_ids[place])),
+                item=self.items.item(int(item_ids[place])),
                 score=score,
                 score_change=change,
                 rank_without_preferences=rank,
@@ -105,7 +122,7 @@ class Answering:
             mode=question.query.mode,
             history=[self.items.facts[number].key for number in question.history.tolist()],
             preferences=list(question.wishes),
-            compared=len(pool.item_ids),
+            compared=len(item_ids),
             items=items,
         )
 
@@ -149,6 +166,13 @@ class Compared:
     question: int
     scores: Float[np.ndarray, "row candidate"]
     ranks: Int[np.ndarray, "row candidate"]
+
+    @classmethod
+    def of(
+        cls, rows: Rows, question: int, scores: Float[np.ndarray, "row candidate"]
+    ) -> "Compared":
+        """Scores with their ranks."""
+        return cls(rows, question, scores, _ranks(scores))
 
     def best(self, asked: Bool[np.ndarray, " _"], count: int) -> Int[np.ndarray, " rank"]:
         """Places of the best candidates among those found as asked."""

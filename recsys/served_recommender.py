@@ -22,6 +22,7 @@ from personalize.api.messages import (
 )
 from personalize.api.ports import Answers, ItemsHalf, RequestRefused
 from personalize.api.retriever import Retriever
+from personalize.api.steered import chain_asked
 from recsys.growth import check_growth
 from recsys.predict import run_name
 from recsys.recommender import ReadsHistoriesApart
@@ -30,6 +31,7 @@ from recsys.served_answers import Answering
 from recsys.served_questions import AskedItems, Asking, RowMaker
 from recsys.served_reader import ReviewReader
 from recsys.served_search import DenseSearch, GeneratesCodes, GenerativeSearch, HybridSearch, Search
+from recsys.served_steering import ItemSteering, SteeredAnswering, SteeredSearch, cares_about
 from recsys.served_texts import TextMemory
 
 _APPEND_TRIES = 5
@@ -50,6 +52,7 @@ class ServedRecommender(ItemsHalf):
         reader: Reads reviews.
         journal: What was added; None where nothing can be.
         candidates: Items that are compared at least.
+        steering: What steers; None where nothing does.
         hashes: Content hash of every artifact, by name.
     """
 
@@ -63,6 +66,7 @@ class ServedRecommender(ItemsHalf):
         reader: ReviewReader,
         journal: Journal | None,
         candidates: int,
+        steering: ItemSteering | None,
         hashes: Mapping[str, str],
     ) -> None:
         self._trained = trained
@@ -72,6 +76,7 @@ class ServedRecommender(ItemsHalf):
         self._reader = reader
         self._journal = journal
         self._candidates = candidates
+        self._steering = steering
         self._hashes = hashes
         self._model = run_name(trained.loaded.folder)
         self._serve(Served.as_trained(trained))
@@ -81,7 +86,8 @@ class ServedRecommender(ItemsHalf):
     def retrieve(self, queries: Sequence[ItemQuery]) -> Answers[ItemsFound]:
         """The best items for every query; those of one mode are answered together.
 
-        What a score is, `recsys.served_search` says for each mode.
+        What a score is, `recsys.served_search` says for each mode. Steered questions are answered
+        one by one.
         """
         answers: dict[int, ItemsFound | RequestRefused] = {}
         by_mode: dict[str, list[tuple[int, AskedItems]]] = {}
@@ -94,9 +100,21 @@ class ServedRecommender(ItemsHalf):
             by_mode.setdefault(query.mode, []).append((place, asked))
         with torch.inference_mode():
             for mode, asked in by_mode.items():
-                found = self._answering[mode].answers([question for _, question in asked])
+                found = self._answers(mode, [question for _, question in asked])
                 answers.update(zip([place for place, _ in asked], found, strict=True))
         return [answers[place] for place in range(len(queries))]
+
+    def _answers(self, mode: str, questions: Sequence[AskedItems]) -> list[ItemsFound]:
+        plain = [question for question in questions if question.query.steering is None]
+        found = iter(self._answering[mode].answers(plain))
+        return [
+            next(found)
+            if question.query.steering is None or self._steered is None
+            else SteeredAnswering(self._answering[mode], self._steered, mode).answer(
+                question, question.query.steering, cares_about(question, self._asking.people)
+            )
+            for question in questions
+        ]
 
     def read(self, request: ReadRequest) -> PreferencesAnswer:
         """The preferences in reviews, and the vector they condition on.
@@ -177,6 +195,7 @@ class ServedRecommender(ItemsHalf):
             "items_added": len(self._served.items) - self._served.items.trained,
             "users": len(self._asking.people),
             "compared_at_least": self._candidates,
+            "steering": None if self._steering is None else self._steering.facts(),
             "artifacts": dict(self._hashes),
             "retriever": dict(self._retriever.facts()),
         }
@@ -194,6 +213,11 @@ class ServedRecommender(ItemsHalf):
             "k": 1,
         }
         queries = [ItemQuery.model_validate(question | {"mode": m}) for m in self._answering]
+        if self._steering is not None:
+            goals = dict.fromkeys(self._steering.space.names, 1.0)
+            asked = [{"chain": chain, "goals": goals} for chain in self._steering.chains]
+            last = question | {"mode": list(self._answering)[-1]}
+            queries += [ItemQuery.model_validate(last | {"steering": one}) for one in asked]
         for query, answer in zip(queries, self.retrieve(queries), strict=True):
             if isinstance(answer, RequestRefused):
                 raise answer
@@ -209,6 +233,10 @@ class ServedRecommender(ItemsHalf):
                 f"{', '.join(self._answering)}.",
                 param="mode",
             )
+        if query.steering is not None:
+            steering = self._steering
+            chains, space = (None, None) if steering is None else (steering.chains, steering.space)
+            chain_asked(query.steering, chains, space, param="steering")
         asked = self._asking.resolved(query)
         recommender = self._served.recommender
         if recommender.uses_preferences and not recommender.weighs_preferences:
@@ -254,6 +282,8 @@ class ServedRecommender(ItemsHalf):
 
     def _serve(self, served: Served) -> None:
         self._served = served
+        steering = self._steering
+        self._steered = None if steering is None else SteeredSearch(steering, served)
         self._asking = Asking(
             served.items, self._asking.people, self._asking.aspects, self._asking.preference_count
         )

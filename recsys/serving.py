@@ -12,18 +12,22 @@ from personalize.api.files import NotServedError, ServedFiles
 from personalize.api.journal import Journal
 from personalize.api.ports import ItemsSource
 from personalize.api.retriever import RetrieverSource
+from personalize.api.steered import chain_inside
 from personalize.checkpoint import KIND as CHECKPOINT
 from personalize.checkpoint import find_checkpoint
 from personalize.conditioning.statement import Statement
 from personalize.conditioning.text import EMBEDDED, SentenceEncoder
 from personalize.preferences.aspects import read_aspects
+from personalize.steering.chain import Chain
 from recsys.embed import KIND as ITEM_VECTORS
 from recsys.load import (
+    LoadedRecommender,
     checkpoint_configuration,
     checkpoint_data_paths,
     load_recommender,
     worded_catalogue,
 )
+from recsys.opened_steering import opened_steering
 from recsys.semantic_id.assign import stored_quantizer
 from recsys.served_additions import Trained
 from recsys.served_items import ServedItems
@@ -31,6 +35,7 @@ from recsys.served_people import ServedPeople
 from recsys.served_questions import Asking
 from recsys.served_reader import ConditioningChoice, ReviewReader
 from recsys.served_recommender import ServedRecommender
+from recsys.served_steering import ItemSteering
 from recsys.served_texts import TextMemory
 
 
@@ -56,6 +61,9 @@ class Items(ItemsSource):
             beam. More where more items are asked for.
         changes: Options of the recommender to change, by dotted name, such as
             `{"ranking.guidance": 2}`; those that shape the weights cannot be changed.
+        steering: Chains by name, which questions may ask for.
+        goal_space: Artifact `steerability` whose limits the goals have. By default they are fitted
+            as that evaluation fits them, which takes a second.
     """
 
     checkpoint: Path
@@ -71,6 +79,8 @@ class Items(ItemsSource):
     conditioning: ConditioningChoice = Statement
     candidates: int = 64
     changes: dict[str, Any] = field(default_factory=dict)
+    steering: dict[str, Chain] | None = None
+    goal_space: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse to compare nothing.
@@ -128,11 +138,30 @@ class Items(ItemsSource):
             reader=reader,
             journal=None if self.added is None else Journal(files.inside(self.added)),
             candidates=self.candidates,
+            steering=self._steering(files, loaded, sentences),
             hashes={
                 "checkpoint": checkpoint.content_hash,
                 "item_vectors": vectors.content_hash,
                 **{name: artifact.content_hash for name, artifact in opened.items()},
             },
+        )
+
+    def _steering(
+        self, files: ServedFiles, loaded: LoadedRecommender, sentences: SentenceEncoder
+    ) -> ItemSteering | None:
+        """What steers, if anything does."""
+        if not self.steering:
+            return None
+        artifact = None
+        if self.goal_space is not None:
+            artifact = files.artifact(self.goal_space, kind="steerability")
+        preferences = None if self.preferences is None else files.there(self.preferences)
+        return opened_steering(
+            {name: chain_inside(chain, files) for name, chain in self.steering.items()},
+            loaded,
+            preferences=preferences,
+            evaluated=artifact,
+            encode=sentences.encode,
         )
 
     def _trained_on(self, folder: Path, files: ServedFiles) -> dict[str, Artifact]:

@@ -47,11 +47,19 @@ class Questions:
         batch: Histories, preferences and targets.
         aspects: The aspect each person cares about most by then; -1 is none.
         tuning: Which of them strengths may be tuned on.
+        aspect_names: Names of all aspects, by number.
     """
 
     batch: HistoryBatch
     aspects: Int[Tensor, " row"]
     tuning: Bool[np.ndarray, " row"]
+    aspect_names: tuple[str, ...]
+
+    @property
+    def people_of_prior(self) -> HistoryBatch:
+        """Those whose recommendations the prior of a look-ahead is the mean of."""
+        rows = np.flatnonzero(self.tuning)[:PRIOR_ROWS]
+        return self.batch.rows(torch.from_numpy(rows))
 
 
 class Items(SteerableSource):
@@ -109,6 +117,10 @@ class Items(SteerableSource):
             semantic_ids=self.semantic_ids,
             changes=self.changes,
         )
+        return self.opened(loaded)
+
+    def opened(self, loaded: LoadedRecommender) -> "SteerableItems":
+        """Read the rest, of a recommender that was read before."""
         goals, aspects, notes = item_goals(
             loaded.paths["tables"],
             loaded.catalogue,
@@ -154,11 +166,19 @@ class Items(SteerableSource):
             index.get((user, position), -1)
             for user, position in zip(users.tolist(), positions.tolist(), strict=True)
         ]
-        return Questions(batch, torch.tensor(cared), np.concatenate(flags))
+        return Questions(batch, torch.tensor(cared), np.concatenate(flags), aspects)
 
 
 class SteerableItems(Steerable):
-    """See `Items`."""
+    """See `Items`.
+
+    Attributes:
+        space: The goals with their limits.
+        goals: Goal values of the items.
+        questions: Who is asked.
+        notes: What goals are about, by name, or why one was left out.
+        facts: See the class it implements.
+    """
 
     quality_names = ("ndcg@10", "recall@10")
 
@@ -171,13 +191,14 @@ class SteerableItems(Steerable):
         notes: Mapping[str, str],
     ) -> None:
         """Fit the limits of the goal space on people that strengths are tuned on."""
-        self._source, self._questions, self._recommender = source, questions, loaded.recommender
+        self._source, self.questions, self._recommender = source, questions, loaded.recommender
+        self.notes = notes
         self._loaded, self._chains = loaded, dict[Chain, OpenedChain]()
         self._filters = Filters(exclude_history=source.exclude_history)
         self._length = (questions.batch.history_mask.sum(1)).numpy()
         with torch.no_grad():
             self._proposer = self._search()
-            self.space, self._goals = self._fitted(goals)
+            self.space, self.goals = self._fitted(goals)
         self._teller = self._telling(loaded.catalogue, notes) if source.told else None
         self.facts: Mapping[str, Any] = {
             "generator": type(loaded.recommender).__name__,
@@ -193,7 +214,7 @@ class SteerableItems(Steerable):
 
     def contexts(self, split: str) -> Int[np.ndarray, " context"]:
         """Numbers of the people of a split."""
-        return np.flatnonzero(self._questions.tuning == (split == TUNING))
+        return np.flatnonzero(self.questions.tuning == (split == TUNING))
 
     def groups(self, contexts: Int[np.ndarray, " row"]) -> Sequence[str]:
         """By how much is known of a person: thirds of the length of the history."""
@@ -213,10 +234,10 @@ class SteerableItems(Steerable):
     ) -> Outcome:
         """The list of every row."""
         chosen = torch.from_numpy(np.asarray(contexts, np.int64))
-        batch, aspects = self._questions.batch.rows(chosen), self._questions.aspects[chosen]
+        batch, aspects = self.questions.batch.rows(chosen), self.questions.aspects[chosen]
         wanted = no_goals(len(chosen), len(self.space)) if goals is None else goals
         steered = SteeredItems(
-            self._proposer, self._goals, self.space, self._opened(chain), teller=self._teller
+            self._proposer, self.goals, self.space, self._opened(chain), teller=self._teller
         )
         started = time.perf_counter()
         found = steered.recommend(
@@ -224,7 +245,7 @@ class SteerableItems(Steerable):
         )
         seconds = (time.perf_counter() - started) / max(len(chosen), 1)
         items = found.found.item_ids
-        raw, mask = self._goals.of_lists(items, aspects)
+        raw, mask = self.goals.of_lists(items, aspects)
         ranks = target_ranks(items, batch.target_item_ids[:, 0])
         quality = {
             "ndcg@10": ndcg_at_k(ranks.ranks, ranks.found, k=10).numpy(),
@@ -236,20 +257,20 @@ class SteerableItems(Steerable):
         self, contexts: Int[np.ndarray, " row"]
     ) -> tuple[Float[np.ndarray, "row candidate goal"], Bool[np.ndarray, "row candidate goal"]]:
         """Lists that would be possible: the best by random multipliers of goals and some chance."""
-        aspects = self._questions.aspects[torch.from_numpy(np.asarray(contexts, np.int64))]
+        aspects = self.questions.aspects[torch.from_numpy(np.asarray(contexts, np.int64))]
         distinct, place = aspects.unique(return_inverse=True)
         generator = torch.Generator().manual_seed(0)
-        count = len(self._goals.values)
+        count = len(self.goals.values)
         steep = STEEPEST * torch.rand(POOL, 1, generator=generator).square()
         multipliers = steep * torch.randn(POOL, len(self.space), generator=generator)
         chance = -torch.rand(POOL, count, generator=generator).clamp_min(1e-9).log().neg().log()
         raws, masks = [], []
         for aspect in distinct.tolist():
             every = torch.arange(count)[None]
-            values, mask = self._goals.of_items(every, torch.tensor([aspect]))
+            values, mask = self.goals.of_items(every, torch.tensor([aspect]))
             features = normalized_items(values, mask, self.space)[0]
             lists = (multipliers @ features.T + chance).topk(self._source.count, 1).indices
-            raw, known = self._goals.of_lists(lists, torch.full((POOL,), aspect))
+            raw, known = self.goals.of_lists(lists, torch.full((POOL,), aspect))
             raws.append(raw)
             masks.append(known)
         return torch.stack(raws)[place].numpy(), torch.stack(masks)[place].numpy()
@@ -267,15 +288,14 @@ class SteerableItems(Steerable):
         plain = proposer(self._recommender, width=self._source.width)
         if not isinstance(plain, TrieProposer):
             return plain
-        rows = torch.from_numpy(np.flatnonzero(self._questions.tuning)[:PRIOR_ROWS])
         trie = plain.trie
-        mean = population_prior(plain.decoder, self._questions.batch.rows(rows), trie)
+        mean = population_prior(plain.decoder, self.questions.people_of_prior, trie)
         return proposer(self._recommender, width=self._source.width, prior=TriePrior(trie, mean))
 
     def _fitted(self, goals: ItemGoals) -> tuple[GoalSpace, ItemGoals]:
         """Limits from what is recommended unsteered, and from what people really met."""
-        rows = torch.from_numpy(np.flatnonzero(self._questions.tuning))
-        batch, aspects = self._questions.batch.rows(rows), self._questions.aspects[rows]
+        rows = torch.from_numpy(np.flatnonzero(self.questions.tuning))
+        batch, aspects = self.questions.batch.rows(rows), self.questions.aspects[rows]
         own = self._proposer.propose(batch, None, PLAIN, filters=self._filters)
         count = self._source.count
         met = torch.where(batch.history_mask, batch.history_item_ids, -1)[:, -count:]

@@ -18,6 +18,7 @@ LongText = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 Signed = Annotated[float, Field(ge=-1, le=1)]
 StyleValues = dict[Annotated[str, StringConstraints(max_length=64)], Signed]
+GoalValues = dict[Annotated[str, StringConstraints(max_length=64)], Strength]
 
 
 class Message(BaseModel):
@@ -73,6 +74,43 @@ class ItemFilters(Message):
     )
 
 
+class Steering(Message):
+    """Towards what an answer is steered, and what steers it."""
+
+    chain: Id = Field(description="A name from `steering.chains` of `/v1/info`.")
+    goals: GoalValues = Field(
+        default={},
+        max_length=64,
+        description="0 to 1 by names from `steering.goals`; what is not named is left open. "
+        "Without any the answer is that without steering.",
+    )
+
+
+class GoalValue(Message):
+    """A value of one goal."""
+
+    normalized: float = Field(description="From 0 to 1: cut at the limits that `/v1/info` names.")
+    raw: float = Field(description="In the goal's unit, as it was measured.")
+
+
+class GoalReached(Message):
+    """What became of one goal."""
+
+    name: str
+    wanted: float
+    without: GoalValue | None = Field(
+        description="Of the answer without steering; null where it cannot be measured."
+    )
+    reached: GoalValue | None = Field(description="Of this answer; null likewise.")
+
+
+class Steered(Message):
+    """What steered an answer, and how near it came."""
+
+    chain: str
+    goals: list[GoalReached] = Field(description="Those asked for.")
+
+
 class ItemQuery(Message):
     """What to recommend to whom."""
 
@@ -118,6 +156,11 @@ class ItemQuery(Message):
     explain: bool = Field(
         default=True, description="Say which preference moved each item, and how much."
     )
+    steering: Steering | None = Field(
+        default=None,
+        description="What the list as a whole should be like. In the mode dense, scores are "
+        "tilted; in the others, semantic IDs are generated towards it.",
+    )
 
 
 class Reason(Message):
@@ -147,7 +190,10 @@ class ItemFound(Message):
     """One recommendation."""
 
     item: Item
-    score: float = Field(description="Higher is better; comparable within one answer only.")
+    score: float = Field(
+        description="Higher is better; comparable within one answer only. Steered, it holds what "
+        "closeness to the goals is worth; lists sought to be diverse may not descend in it."
+    )
     score_change: float = Field(description="Score less that without any preference; 0 if none.")
     rank_without_preferences: int | None = Field(
         description="Place without any preference, 1 is first; null if not among those compared."
@@ -172,8 +218,12 @@ class ItemsFound(Message):
     mode: Literal["dense", "generative", "hybrid"]
     history: list[str] = Field(description="Items that were read, oldest first.")
     preferences: list[UsedWish]
-    compared: int = Field(description="Items among which ranks without preferences are counted.")
+    compared: int = Field(
+        description="Items among which ranks without preferences are counted; steered, the items "
+        "found, with the same worth of goals."
+    )
     items: list[ItemFound]
+    steered: Steered | None = None
 
 
 class SceneFilters(Message):
@@ -260,6 +310,9 @@ class StyleAsked(Message):
     style: StyleValues | None = Field(
         default=None, description="-1 to 1 by names from `style_dimensions`; the rest is left open."
     )
+    steering: Steering | None = Field(
+        default=None, description="What the plan should be like, over and above the style."
+    )
 
     @model_validator(mode="after")
     def _at_most_one(self) -> "StyleAsked":
@@ -335,6 +388,9 @@ class StylePlanned(Message):
     plan: Trajectory
     sub_scores: dict[str, float] = Field(description="PDM score and its parts, of this plan.")
     ride: Ride | None
+    steered: Steered | None = Field(
+        default=None, description="What this plan reached, driven for four seconds."
+    )
 
 
 class PlanAnswer(Message):

@@ -10,6 +10,7 @@ import { scenePicker } from "./scene_picker.js";
 import { scoreTable } from "./scores.js";
 import { get, post } from "./server.js";
 import { speedStrip } from "./speeds.js";
+import { reachedInWords, steeringPanel } from "./steering.js";
 import { askedStyle, styleLegend, styleSliders } from "./styles.js";
 import { named } from "./words.js";
 
@@ -44,6 +45,10 @@ export function mountDriving(panel, info) {
     forget();
     plan();
   });
+  const steering = steeringPanel(info.scenes.steering ?? null, (at_once) => {
+    forget();
+    plan({ at_once });
+  });
   const clock = player(() => tick());
   const driveOn = element("button", {
     type: "button",
@@ -76,8 +81,12 @@ export function mountDriving(panel, info) {
     trafficField.hidden = true;
   }
 
+  function askedFor(name) {
+    return askedStyle(name, mine.values, steering.asked);
+  }
+
   function keyOf(name) {
-    return JSON.stringify(askedStyle(name, mine.values));
+    return JSON.stringify(askedFor(name));
   }
 
   function plan({ at_once = false, spoken = true } = {}) {
@@ -87,14 +96,16 @@ export function mountDriving(panel, info) {
       if (styles.length > 0) {
         const answer = await post(["plan"], {
           scene: view.scene.id,
-          styles: styles.map((name) => askedStyle(name, mine.values)),
+          styles: styles.map(askedFor),
         }, { signal });
         if (signal.aborted) return;
         answer.styles.forEach((one, n) => plans.set(keyOf(styles[n]), one));
       }
       trouble.clear();
       redraw();
-      if (spoken) announce(inWords(shownPlans()));
+      const steered = plans.get(keyOf("mine"))?.steered ?? null;
+      steering.show(steered);
+      if (spoken) announce([inWords(shownPlans()), reachedInWords(steered)].filter(Boolean).join(" "));
     }, { at_once });
   }
 
@@ -105,7 +116,7 @@ export function mountDriving(panel, info) {
     announce("Driving on.");
     const answer = await post(["plan"], {
       scene: view.scene.id,
-      styles: names.map((name) => askedStyle(name, mine.values)),
+      styles: names.map(askedFor),
       closed_loop: true,
       ride_s: RIDE_S,
     }, { signal });
@@ -186,7 +197,9 @@ export function mountDriving(panel, info) {
         element("section", { class: "mine" }, element("h3", {}, "My way to drive"),
           element("p", { class: "soft" }, "Compared with most drivers in the same situation. What is left open is for the planner to choose."),
           mine.place,
-          element("button", { type: "button", class: "quiet", onclick: () => mine.set({}) }, "Leave all open"))),
+          element("button", { type: "button", class: "quiet", onclick: () => mine.set({}) }, "Leave all open"),
+          steering.place ? element("h4", {}, "What my plan should be like") : null,
+          steering.place)),
       element("div", { class: "drive" }, trouble.place, show)));
   new ResizeObserver(() => redraw()).observe(picture.picture);
   picker.begin();

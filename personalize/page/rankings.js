@@ -12,15 +12,25 @@ export function rankings() {
   const without = element("ol", { class: "ranking" });
   const withThem = element("ol", { class: "ranking" });
   const opened = new Set();
+  const heading = element("h3", { id: "with-heading" }, "With preferences");
+  const other = element("h3", { id: "without-heading" }, "Without preferences");
   const place = element("div", { class: "rankings" },
-    element("section", { class: "with" }, element("h3", { id: "with-heading" }, "With preferences"), withThem),
-    element("section", { class: "without" }, element("h3", { id: "without-heading" }, "Without preferences"), without));
+    element("section", { class: "with" }, heading, withThem),
+    element("section", { class: "without" }, other, without));
   withThem.setAttribute("aria-labelledby", "with-heading");
   without.setAttribute("aria-labelledby", "without-heading");
 
   function show(plain, asked) {
     const ranks = new Map(asked.items.map((found, number) => [found.item.id, number + 1]));
-    reorder(withThem, asked.items, (found, rank) => withRow(found, rank, asked.preferences, opened));
+    const steered = (asked.steered?.goals.length ?? 0) > 0;
+    heading.textContent = steered ? "With preferences and goals" : "With preferences";
+    other.textContent = steered ? "Without either" : "Without preferences";
+    // A steered list has moved from the plain one, not from its own without preferences.
+    const before = new Map(plain.items.map((found, number) => [found.item.id, number + 1]));
+    const from = (found) => (steered ? before.get(found.item.id) ?? null : found.rank_without_preferences);
+    const moves = steered || asked.preferences.length > 0;
+    reorder(withThem, asked.items, (found, rank) =>
+      withRow(found, rank, asked.preferences, opened, moves ? movement(rank, from(found)) : null));
     reorder(without, plain.items, (found, rank) => withoutRow(found, rank, ranks.get(found.item.id)));
   }
 
@@ -47,12 +57,11 @@ function reorder(list, found, row) {
   }
 }
 
-function withRow(found, rank, wishes, opened) {
-  const moved = movement(rank, found.rank_without_preferences);
+function withRow(found, rank, wishes, opened, moved) {
   return element("li", { "data-id": found.item.id },
     element("span", { class: "rank" }, rank),
     element("div", { class: "what" }, ...naming(found.item)),
-    wishes.length > 0 ? badge(moved) : element("span"),
+    moved === null ? element("span") : badge(moved),
     why(found, wishes, opened));
 }
 

@@ -10,6 +10,7 @@ import { personBox } from "./person.js";
 import { rankings } from "./rankings.js";
 import { post } from "./server.js";
 import { settingsBar } from "./settings.js";
+import { reachedInWords, steeringPanel } from "./steering.js";
 import { wishList } from "./wish_list.js";
 import { MOST_WISHES, asked } from "./wishes.js";
 import { counted } from "./words.js";
@@ -30,6 +31,7 @@ export function mountRecommendations(panel, info) {
 
   const settings = settingsBar(info.items.modes ?? null, (at_once) => ask({ at_once }));
   const sliders = attributeSliders(info.attributes.map(withText), () => ask());
+  const steering = steeringPanel(info.items.steering ?? null, (at_once) => ask({ at_once }));
   const person = personBox({
     onchange: (wishes) => {
       if (wishes !== null) list.set(wishes);
@@ -58,14 +60,16 @@ export function mountRecommendations(panel, info) {
     const { mode, k, filters } = settings.state;
     const question = { collection: "items", ...who, mode, k, filters };
     const { taken, leftOut } = asked(list.wishes, sliders.values);
+    const towards = steering.asked === null ? {} : { steering: steering.asked };
     const [plain, found] = await Promise.all([
       withoutWishes(question, signal),
-      post(["retrieve"], { ...question, preferences: taken }, { signal }),
+      post(["retrieve"], { ...question, preferences: taken, ...towards }, { signal }),
     ]);
     if (signal.aborted) return;
     trouble.clear();
     results.hidden = false;
     lists.show(plain, found);
+    steering.show(found.steered ?? null);
     if (leftOut > 0) crowd.say(crowdInWords(leftOut));
     else crowd.clear();
     tell(plain, found);
@@ -84,17 +88,20 @@ export function mountRecommendations(panel, info) {
     const ids = found.items.map((one) => one.item.id);
     const { entered, moved } = changes(plain.items.map((one) => one.item.id), ids);
     verdict.textContent = verdictInWords(found, { entered, moved });
-    announce(before === null ? verdict.textContent : changesInWords(before, ids));
+    const said = before === null ? verdict.textContent : changesInWords(before, ids);
+    announce([said, reachedInWords(found.steered)].filter(Boolean).join(" "));
     before = ids;
   }
 
-  function verdictInWords({ items, preferences, model }, { entered, moved }) {
+  function verdictInWords({ items, preferences, model, steered }, { entered, moved }) {
     if (items.length === 0) return "Nothing passes these filters.";
-    if (preferences.length === 0) return "Nothing is said about what is wanted: both lists are the same.";
-    if (info.items.reads_preferences === false && items.every((one) => one.score_change === 0)) {
+    const goals = steered?.goals.length ?? 0;
+    if (preferences.length === 0 && goals === 0) return "Nothing is said about what is wanted: both lists are the same.";
+    if (goals === 0 && info.items.reads_preferences === false && items.every((one) => one.score_change === 0)) {
       return `Preferences change nothing here: the recommender ${model} was trained without any.`;
     }
-    return `With ${counted(preferences.length, "preference")}, ${entered} of ${counted(items.length, "item")} ` +
+    const said = [[preferences.length, "preference"], [goals, "goal"]].filter(([count]) => count > 0);
+    return `With ${said.map(([count, one]) => counted(count, one)).join(" and ")}, ${entered} of ${counted(items.length, "item")} ` +
       `${entered === 1 ? "is" : "are"} new and ${moved} ${moved === 1 ? "is" : "are"} in another place.`;
   }
 
@@ -106,7 +113,10 @@ export function mountRecommendations(panel, info) {
         element("section", {}, element("h3", {}, "What they want"), list.place, reader(list)),
         element("section", {}, element("h3", {}, "By attribute"),
           element("p", { class: "soft" }, "Right is wanted, left is avoided, the middle says nothing."),
-          sliders.place)),
+          sliders.place),
+        steering.place
+          ? element("section", {}, element("h3", {}, "What the list should be like"), steering.place)
+          : null),
       element("div", { class: "show" }, settings.place, trouble.place, crowd.place, verdict, results)));
   person.begin();
 }

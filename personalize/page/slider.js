@@ -8,11 +8,11 @@ import { element, freshId, unseen } from "./element.js";
  * @param {Object} options `label`; `hint`, a sentence shown as a tool-tip and read after the name;
  *   `least`, `most`, `step`, `value`; `words(value)` and `short(value)`, the same in fewer words
  *   for the eye; `onmove(value)` while it is dragged. With `openWords` it can also be left open:
- *   `value` null, and a button beside it leaves it open.
+ *   `value` null, and a button beside it leaves it open; its thumb then lies at `rest`.
  * @returns {{place: HTMLElement, set: function(number|null): void}}
  */
 export function slider(options) {
-  const { label, hint = null, least, most, step, words, onmove, openWords = null } = options;
+  const { label, hint = null, least, most, step, words, onmove, openWords = null, rest = 0 } = options;
   const short = options.short ?? words;
   const id = freshId("slider");
   const input = element("input", {
@@ -21,7 +21,7 @@ export function slider(options) {
     min: least,
     max: most,
     step,
-    value: options.value ?? 0,
+    value: options.value ?? rest,
     "aria-describedby": hint ? `${id}-hint` : null,
   });
   const output = element("output", { for: id });
@@ -39,8 +39,8 @@ export function slider(options) {
     if (opener) opener.hidden = open;
     output.value = open ? openWords : short(value);
     input.setAttribute("aria-valuetext", open ? openWords : words(value));
-    const at = ((value ?? 0) - least) / (most - least);
     const from = least < 0 ? -least / (most - least) : 0;
+    const at = open ? from : (value - least) / (most - least);
     input.style.setProperty("--low", `${Math.min(at, from) * 100}%`);
     input.style.setProperty("--high", `${Math.max(at, from) * 100}%`);
     input.classList.toggle("negative", (value ?? 0) < 0);
@@ -48,7 +48,7 @@ export function slider(options) {
 
   function moved(value) {
     if (value === null) {
-      input.value = 0;
+      input.value = rest;
       input.focus();
     }
     show(value);
@@ -60,7 +60,7 @@ export function slider(options) {
   return {
     place,
     set(value) {
-      input.value = value ?? 0;
+      input.value = value ?? rest;
       show(value);
     },
   };

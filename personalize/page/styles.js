@@ -80,10 +80,12 @@ export function styleLegend(onchange) {
   };
 }
 
-/** A style as a question says it. */
-export function askedStyle(name, mine) {
+/** A style as a question says it; one's own may be steered too. */
+export function askedStyle(name, mine, steering = null) {
   if (PRESETS.includes(name)) return { name, preset: name };
-  return name === "mine" && Object.keys(mine).length > 0 ? { name, style: { ...mine } } : { name };
+  if (name !== "mine") return { name };
+  const style = Object.keys(mine).length > 0 ? { style: { ...mine } } : {};
+  return { name, ...style, ...(steering === null ? {} : { steering }) };
 }
 
 /**

@@ -9,18 +9,22 @@ import pytest
 import torch
 import yaml
 
-from data_prep.artifact import read_artifact
+from data_prep.artifact import create_artifact, read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.schema import PREFERENCES
 from driving.__main__ import main
 from driving.evaluation.conditions import asked_styles
 from driving.evaluation.drive import ride_size
 from driving.evaluation.gate import SafetyGate
-from driving.evaluation.judge import scored, tracked, yardstick
+from driving.evaluation.judge import one_candidate, scored, tracked, yardstick
+from driving.goal_measures import GOAL_NAMES
+from driving.goals import driven_goals
 from driving.load import load_planner
+from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.idm import Idm
 from driving.planner.pdm import Pdm
 from driving.planner.planner import Planner, PlannerInput, Plans, StyleCondition
+from driving.planner.steered import SteeredPlanner
 from driving.planner_input import planner_input
 from driving.planning_rows import read_planning_rows
 from driving.scene_store import SceneStore
@@ -28,12 +32,15 @@ from driving.scene_texts import neighbours, scene_texts
 from driving.served_scenes import ServedScenes
 from driving.serving import OpenScenes, Scenes
 from driving.simulation.rollout import roll_out
+from driving.steerability import Plans as EvaluatedPlans
 from driving.style.encode import before_vectors
 from driving.style.tables import SAMPLES
 from personalize.api.files import NotServedError, ServedFiles
-from personalize.api.messages import PlanAnswer, PlanRequest, ReadRequest, SceneQuery
+from personalize.api.messages import GoalValue, PlanAnswer, PlanRequest, ReadRequest, SceneQuery
 from personalize.api.ports import RequestRefused
 from personalize.conditioning.text import SentenceEncoder
+from personalize.steering.chain import Chain, Guidance, Lookahead, Selection, Telling
+from personalize.steering.goals import Goals
 from tests.driving.exact_retriever import ExactSource
 from tests.driving.planning_artifacts import write_planning_artifacts
 from tests.driving.test_driving_fit import PLANNER
@@ -489,9 +496,208 @@ def test_what_cannot_be_served_is_said_in_a_sentence(root, changes, kind, messag
         options(**changes).open(ServedFiles(root))
 
 
+def test_the_safety_gate_reaches_the_planner(root, half):
+    strict = options(safety_gate=0.9).open(ServedFiles(root))
+    for served, gate in ((strict, 0.9), (half, 0.5)):
+        planner = served._driver.planner
+        assert isinstance(planner, DiffusionPlanner)
+        assert planner.selection.safety_gate == gate
+
+
 def test_guidance_reaches_the_planner(root, half):
     strong = options(guidance=3.0).open(ServedFiles(root))
     assert strong.facts()["guidance"] == 3.0
     guided, plain = planned(strong, request()).styles, planned(half, request()).styles
     assert guided[0].plan != plain[0].plan
     assert guided[1].plan == plain[1].plan, "no style, nothing to exaggerate"
+
+
+# --- Steering
+
+CHAINS = {
+    "neutral": Chain(),
+    "selection": Chain(selection=Selection(strength=40.0)),
+    "told": Chain(telling=Telling(1.0), guidance=Guidance(2.0)),
+}
+
+
+@pytest.fixture(scope="module")
+def steerable(root) -> OpenScenes:
+    return options(reactive=False, steering=CHAINS).open(ServedFiles(root))
+
+
+def steered_style(chain: str, goals: dict[str, float], **style: Any) -> dict[str, Any]:
+    return {"name": chain, "steering": {"chain": chain, "goals": goals}} | style
+
+
+def reached(half: OpenScenes, asked: dict[str, Any]) -> tuple[GoalValue, GoalValue]:
+    """The only goal of the only style, without steering and with it."""
+    (style,) = planned(half, request(styles=[asked])).styles
+    assert style.steered is not None
+    (goal,) = style.steered.goals
+    assert goal.without is not None
+    assert goal.reached is not None
+    return goal.without, goal.reached
+
+
+def test_chains_and_goals_are_in_the_facts_and_are_those_of_the_evaluation(root, half, steerable):
+    facts = steerable.facts()["steering"]
+    assert facts["chains"] == list(CHAINS)
+    evaluated = EvaluatedPlans(
+        checkpoint=root / "run", scenes=root / "scenes", styles=root / "styles"
+    ).open()
+    assert facts["goals"] == [vars(goal) for goal in evaluated.space.dimensions]
+    assert half.facts()["steering"] is None
+    steerable.self_query()
+
+
+def test_without_steering_or_goals_plans_stay_to_the_last_bit(half, steerable):
+    plain = planned(half, request())
+    assert planned(steerable, request()) == plain
+    asked = [one | {"steering": {"chain": "selection"}} for one in STYLES]
+    answer = planned(steerable, request(styles=asked))
+    for one, other in zip(answer.styles, plain.styles, strict=True):
+        assert one.steered is not None
+        assert (one.steered.chain, one.steered.goals) == ("selection", [])
+        assert one.model_copy(update={"steered": None}) == other
+
+
+def test_a_neutral_chain_is_the_planner(steerable):
+    goals = {"mean_speed": 1.0}
+    (steered,) = planned(steerable, request(styles=[steered_style("neutral", goals)])).styles
+    (plain,) = planned(steerable, request(styles=[{"name": "neutral"}])).styles
+    assert steered.plan == plain.plan
+    assert steered.steered is not None
+    (goal,) = steered.steered.goals
+    assert goal.without == goal.reached
+
+
+def test_steered_plans_are_the_steered_planners_and_reach_what_they_say(root, steerable, samples):
+    goals = {"mean_speed": 1.0, "clearance": 0.25}
+    asked = [STYLES[0], steered_style("selection", goals, preset="conservative"), STYLES[2]]
+    answer = planned(steerable, request(styles=asked, seed=3))
+    planner = load_planner(root / "run").planner
+    assert isinstance(planner, DiffusionPlanner)
+    space = steerable._driver.steering.space
+    store = SceneStore.read(root / "scenes", size=ride_size(4.0))
+    part = samples.filter(
+        (samples["scene_id"] == 3) & (samples["track_id"] == 1) & (samples["step"] == 12)
+    )
+    world = store.world(part, history_s=1.0, future_s=4.0 + 1.2)
+    scene, style = planner_input(world, world.now), asked_styles("conservative", None, [0])
+    wanted = Goals(
+        torch.tensor([[goals.get(name, 0.0) for name in space.names]]),
+        torch.tensor([[name in goals for name in space.names]]),
+    )
+    with torch.inference_mode():
+        own = planner.plan(scene, style, seed=3).best
+        best = SteeredPlanner(planner, CHAINS["selection"], space).plan_to(
+            scene, style, wanted, seed=3
+        )
+    got = answer.styles[1]
+    np.testing.assert_allclose(np.c_[got.plan.x_m, got.plan.y_m], best.best[0, :, :2], atol=1e-3)
+    assert got.steered is not None
+    assert [goal.name for goal in got.steered.goals] == list(goals)
+    for plans, side in ((own, "without"), (best.best, "reached")):
+        found = driven_goals(world, one_candidate(tracked(scene, plans)))
+        for goal in got.steered.goals:
+            place = GOAL_NAMES.index(goal.name)
+            assert bool(found.mask[0, 0, place])
+            assert getattr(goal, side).raw == pytest.approx(float(found.raw[0, 0, place]), abs=2e-3)
+    assert [one.steered for one in answer.styles[::2]] == [None, None]
+    plain = planned(steerable, request(styles=[STYLES[0], STYLES[2]], seed=3)).styles
+    for one, other in zip(answer.styles[::2], plain, strict=True):
+        np.testing.assert_allclose(one.plan.x_m, other.plan.x_m, atol=1e-3)
+
+
+def test_every_style_of_a_request_is_planned_as_if_alone(steerable):
+    asked = [
+        {"name": "fast", "style": {"speed": 1.0}},
+        steered_style("selection", {"mean_speed": 1.0}),
+        steered_style("selection", {"mean_speed": 0.0}),
+        {"name": "slow", "preset": "conservative"},
+    ]
+    together = planned(steerable, request(styles=asked)).styles
+    alone = [planned(steerable, request(styles=[one])).styles[0] for one in asked]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.plan.x_m, other.plan.x_m, atol=2e-3)
+        assert (one.name, one.style) == (other.name, other.style)
+    ends = [one.plan.x_m[-1] for one in alone]
+    assert ends[2] < min(ends[0], ends[1], ends[3]) - 1.0, "the one that is told apart"
+
+
+def test_selection_takes_what_is_nearer_to_the_goal(steerable):
+    ends = []
+    for wanted in (0.0, 1.0):
+        without, found = reached(steerable, steered_style("selection", {"mean_speed": wanted}))
+        ends.append(found.raw)
+        assert abs(found.normalized - wanted) <= abs(without.normalized - wanted) + 1e-3
+    assert ends[1] > ends[0]
+
+
+def test_rides_are_steered_and_each_style_has_its_own(steerable, monkeypatch):
+    asked = [steered_style("told", {"mean_speed": 1.0}), STYLES[1]]
+    driven_by = []
+
+    def recorded(world, planner, style, **options):
+        driven_by.append((type(planner).__name__, len(style.values)))
+        return roll_out(world, planner, style, **options)
+
+    monkeypatch.setattr("driving.served_plans.roll_out", recorded)
+    answer = planned(steerable, request(styles=asked, closed_loop=True, ride_s=1.0))
+    assert sorted(driven_by) == [("AimedPlanner", 1), ("DiffusionPlanner", 1)]
+    alone = planned(steerable, request(styles=asked[1:], closed_loop=True, ride_s=1.0))
+    one, other = answer.styles[1].ride, alone.styles[0].ride
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(one.ego.x_m, other.ego.x_m, atol=2e-3)
+
+
+def test_chains_and_goals_that_do_not_exist_are_refused_alone(half, steerable):
+    answers = steerable.plan(
+        [
+            request(styles=[steered_style("gone", {"mean_speed": 1.0})]),
+            request(styles=[steered_style("told", {"colour": 1.0})]),
+            request(),
+        ]
+    )
+    assert [getattr(one, "param", None) for one in answers] == ["styles", "styles", None]
+    assert "There is no chain 'gone'; served are neutral, selection, told." in str(answers[0])
+    assert "There is no goal 'colour'; known are " in str(answers[1])
+    refused = refusal(half.plan([request(styles=[steered_style("told", {})])]))
+    assert "Nothing steers here: no chains are served." in str(refused)
+
+
+def test_limits_of_plans_are_those_of_an_evaluation(root):
+    limits = {"name": "mean_speed", "unit": "m/s", "meaning": "faster", "low": 2.0, "high": 9.0}
+    for name, dimension in (("evaluated", limits), ("other", limits | {"name": "price"})):
+        with create_artifact(
+            root / name, kind="steerability", command="test", configuration={}, inputs={}
+        ) as writer:
+            writer.write_json("metrics", {"goal_space": {"dimensions": [dimension]}})
+    half = options(steering=CHAINS, goal_space=Path("evaluated")).open(ServedFiles(root))
+    assert half.facts()["steering"]["goals"] == [limits]
+    asked = steered_style("selection", {"mean_speed": 1.0})
+    _, found = reached(half, asked)
+    share = (found.raw - 2.0) / 7.0
+    assert found.normalized == pytest.approx(np.clip(share, 0, 1), abs=1e-3)
+    with pytest.raises(ArtifactMismatch, match="is about the goal price"):
+        options(steering=CHAINS, goal_space=Path("other")).open(ServedFiles(root))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"checkpoint": None}, InputError, "idm cannot be steered; serve chains of a diffusion"),
+        ({"steering": {"x": Chain(lookahead=Lookahead(1.0))}}, InputError, "semantic IDs only"),
+        (
+            {"steering": {"x": Chain(guidance=Guidance(2.0, Path("../elsewhere")))}},
+            InputError,
+            "lies outside",
+        ),
+    ],
+)
+def test_chains_that_cannot_steer_plans_are_refused(root, changes, kind, message):
+    given = {"steering": CHAINS, "scene_vectors": None, "retriever": None} | changes
+    with pytest.raises(kind, match=message):
+        options(**given).open(ServedFiles(root))

@@ -25,12 +25,14 @@ from personalize.api.messages import (
     ReadPreference,
     ReadRequest,
     Reason,
+    Steering,
     UsedWish,
     UserPage,
     UserView,
     Wish,
 )
 from personalize.api.ports import Answers, ItemsHalf, RequestRefused
+from tests.page import fake_steering
 
 HOSTILE = "<img src=x onerror=\"document.title='taken over'\"> Nice 🎒 bag. It is light to carry."
 ATTRIBUTES: Mapping[str, tuple[str, str, str]] = {
@@ -75,6 +77,13 @@ _KINDS = (
     ("Smoothie Blender", ("Kitchen", "Blenders"), (-0.2, 0.1, -0.9, 0.7, 0.2, 0.3)),
     ("Cast-Iron Pan", ("Kitchen", "Pans"), (-1.0, 1.0, 0.0, 0.2, 0.3, 0.2)),
 )
+GOALS = (
+    {"name": "popularity", "unit": "", "meaning": "met more often", "low": 0.0, "high": 1.0},
+    {"name": "lightness", "unit": "g", "meaning": "lighter", "low": -1.0, "high": 1.0},
+    {"name": "novelty", "unit": "", "meaning": "newer", "low": 0.0, "high": 1.0},
+)
+"""Of the last one nothing is known."""
+_WORTH = 4.0
 _BRANDS = (("Norvik", 0.25, 0), ("Larkfield", -0.05, 2400), ("Ivarsen", -0.3, -1500))
 
 
@@ -144,6 +153,7 @@ class FakeItems(ItemsHalf):
             "items": len(self.wares),
             "users": len(_REVIEWS),
             "attributes": [{"name": name, "text": row[0]} for name, row in ATTRIBUTES.items()],
+            "steering": fake_steering.facts(GOALS),
         }
 
     def self_query(self) -> None:
@@ -269,12 +279,20 @@ class FakeItems(ItemsHalf):
         ]
         ranks_without = [_ranks(scores) for scores in without]
         best = sorted(allowed, key=lambda item: (-asked[item.id], item.id))[: query.k]
+        steered = None
+        if query.steering is not None:
+            firm = fake_steering.firmness(query.steering, GOALS, "steering")
+            tilted = {i.id: asked[i.id] + firm * self._worth(i, query.steering) for i in allowed}
+            order = sorted(allowed, key=lambda item: (-tilted[item.id], item.id))[: query.k]
+            lists = (self._goal_values(one) for one in (best, order))
+            steered, best = fake_steering.told(query.steering, GOALS, *lists), order
         return ItemsFound(
             model="arithmetic",
             mode=query.mode,
             history=history,
             preferences=used,
             compared=len(allowed),
+            steered=steered,
             items=[
                 ItemFound(
                     item=item,
@@ -297,6 +315,23 @@ class FakeItems(ItemsHalf):
                 for item in best
             ],
         )
+
+    def _worth(self, item: Item, asked: Steering) -> float:
+        values = self._goal_values([item])
+        return sum(
+            _WORTH * (2 * wanted - 1) * (values[name] or 0.0)
+            for name, wanted in asked.goals.items()
+        )
+
+    def _goal_values(self, items: Sequence[Item]) -> dict[str, float | None]:
+        """Mean values of a list."""
+        wares = [self._ware(item.id) for item in items]
+        count = max(len(wares), 1)
+        return {
+            "popularity": sum(popularity for _, _, popularity in wares) / count,
+            "lightness": sum(values[0] for _, values, _ in wares) / count,
+            "novelty": None,
+        }
 
     def _scores(
         self, items: Sequence[Item], history: Sequence[str], used: Sequence[UsedWish], mode: str

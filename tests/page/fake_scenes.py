@@ -30,6 +30,7 @@ from personalize.api.messages import (
     Trajectory,
 )
 from personalize.api.ports import Answers, RequestRefused, ScenesHalf
+from tests.page import fake_steering
 
 STYLE_DIMENSIONS = (
     "speed",
@@ -52,6 +53,15 @@ _SCENES = (
     ("long bend 3:1:10", "turning", "conservative", -0.018, "A long bend to the right."),
 )
 _BASE_MPS = 9.0
+GOALS = (
+    {
+        "name": "mean_speed",
+        "unit": "m/s",
+        "meaning": "faster in the mean",
+        "low": 5.0,
+        "high": 13.0,
+    },
+)
 _LOG_S = 5.1
 
 
@@ -66,6 +76,7 @@ class FakeScenes(ScenesHalf):
             "planner": "arithmetic",
             "scenes": len(_SCENES),
             "style_dimensions": list(STYLE_DIMENSIONS),
+            "steering": fake_steering.facts(GOALS),
         }
 
     def self_query(self) -> None:
@@ -212,6 +223,14 @@ def _styled(asked: StyleAsked, bend: float, request: PlanRequest) -> StylePlanne
         if name not in STYLE_DIMENSIONS:
             raise RequestRefused(f"There is no style dimension {name!r}.", param="styles")
     speed_mps = _BASE_MPS * (1.0 + 0.4 * style.get("speed", 0.05))
+    steered = None
+    if asked.steering is not None:
+        firm = fake_steering.firmness(asked.steering, GOALS, "styles")
+        own_mps = speed_mps
+        wanted_mps = 5.0 + 8.0 * asked.steering.goals.get("mean_speed", (own_mps - 5.0) / 8.0)
+        speed_mps += firm * (wanted_mps - own_mps)
+        raws = ({"mean_speed": own_mps}, {"mean_speed": speed_mps})
+        steered = fake_steering.told(asked.steering, GOALS, *raws)
     beside_m = 0.8 * style.get("lane_change_assertiveness", 0.0)
     safe = 1.0 if speed_mps < 1.3 * _BASE_MPS else 0.0
     progress = min(1.0, speed_mps / (1.4 * _BASE_MPS))
@@ -240,6 +259,7 @@ def _styled(asked: StyleAsked, bend: float, request: PlanRequest) -> StylePlanne
         plan=_trajectory(bend, speed_mps, beside_m, step_s=0.5, steps=8, start_s=0.5),
         sub_scores=scores,
         ride=ride,
+        steered=steered,
     )
 
 

@@ -409,6 +409,120 @@ def test_scenes_are_found_by_words_by_a_situation_and_by_likeness(driven: Any) -
     )
 
 
+# --- Steering
+
+
+def rows_reached(page: Any) -> list[list[str]]:
+    rows = page.locator(".reached:visible tbody tr").all()
+    return [row.locator("th, td").all_inner_texts() for row in rows]
+
+
+def test_a_list_is_steered_and_says_what_was_reached(recommended: Any) -> None:
+    before, plain = titles(recommended), titles(recommended, WITHOUT)
+    assert recommended.locator(".steering .slider:visible").count() == 0
+    recommended.get_by_label("Steered by").select_option("firm")
+    assert recommended.locator(".steering .slider:visible").count() == 3
+    assert titles(recommended) == before  # without a goal nothing is steered
+    popularity = recommended.get_by_label("Popularity", exact=True)
+    assert popularity.get_attribute("aria-valuetext") == "left open"
+    popularity.focus()
+    recommended.keyboard.press("End")
+    after = wait_for_other(recommended, before)
+    assert popularity.get_attribute("aria-valuetext") == "1.00 of its range"
+    assert popularity.evaluate("(one) => one === document.activeElement")
+    assert titles(recommended, WITHOUT) == plain
+    ((name, wanted, without, reached),) = rows_reached(recommended)
+    assert (name, wanted) == ("Popularity", "1.00")
+    assert float(reached) > float(without)
+    wait_to_hear(recommended, "Popularity reached 0.[0-9]+ of 1.00 wanted")
+    assert "3 preferences and 1 goal" in recommended.locator(".verdict").inner_text()
+    assert recommended.locator("#with-heading").inner_text() == "With preferences and goals"
+    assert recommended.locator("#without-heading").inner_text() == "Without either"
+    badges = recommended.locator(f"{WITH} li[data-id] .move").all_inner_texts()
+    shown = dict(zip(after, badges, strict=True))
+    assert all(("new" in badge) == (title not in plain) for title, badge in shown.items())
+    recommended.get_by_label("Novelty", exact=True).fill("0.5")
+    recommended.wait_for_function(
+        "() => document.querySelectorAll('.reached tbody tr').length === 2"
+    )
+    assert rows_reached(recommended)[1] == ["Novelty", "0.50", "not known", "not known"]
+    recommended.get_by_label("Steered by").select_option("Not steered")
+    assert wait_for_other(recommended, after) == before
+    assert recommended.locator(".reached table").count() == 0
+    assert recommended.locator("#with-heading").inner_text() == "With preferences"
+    assert recommended.locator("#without-heading").inner_text() == "Without preferences"
+
+
+def test_a_goal_that_is_left_open_again_steers_no_more(recommended: Any) -> None:
+    before = titles(recommended)
+    recommended.get_by_label("Steered by").select_option("gentle")
+    recommended.get_by_label("Lightness", exact=True).focus()
+    recommended.keyboard.press("Home")  # either end is a key away, open as it lies in the middle
+    after = wait_for_other(recommended, before)
+    words = recommended.get_by_label("Lightness", exact=True).get_attribute("aria-valuetext")
+    assert words == f"0.00 of its range, {MINUS}1.0 g"
+    recommended.get_by_role("button", name="leave open Lightness").click()
+    assert wait_for_other(recommended, after) == before
+
+
+def test_ones_own_plan_alone_is_steered(driven: Any) -> None:
+    mine, careful = path_of(driven, "mine"), path_of(driven, "conservative")
+    driven.get_by_label("Steered by").select_option("firm")
+    driven.get_by_label("Mean speed", exact=True).focus()
+    driven.keyboard.press("End")
+    driven.wait_for_function(
+        "(old) => document.querySelector('polyline.way[data-style=mine]')"
+        ".getAttribute('points') !== old",
+        arg=mine,
+    )
+    assert path_of(driven, "conservative") == careful
+    # Worked by hand: asked for the most, 13 m/s, of a planner that would drive 9 * 1.02.
+    driven.wait_for_function("() => document.querySelector('.reached tbody tr') !== null")
+    ((name, wanted, without, reached),) = rows_reached(driven)
+    assert (name, wanted) == ("Mean speed", "1.00")
+    assert " ".join(without.split()) == "0.52 9.2 m/s"
+    assert " ".join(reached.split()) == "1.00 13.0 m/s"
+    wait_to_hear(driven, "Mean speed reached 1.00 of 1.00 wanted")
+    driven.get_by_role("button", name="Drive on").click()
+    driven.wait_for_selector(".player:not([hidden])")
+    driven.get_by_label("Steered by").select_option("Not steered")
+    driven.wait_for_selector(".player", state="hidden")  # steered otherwise: drive anew
+    driven.wait_for_function(
+        "(old) => document.querySelector('polyline.way[data-style=mine]')"
+        ".getAttribute('points') === old",
+        arg=mine,
+    )
+
+
+@pytest.mark.parametrize("view", ["recommendations", "driving"])
+def test_a_phone_has_room_for_goals_and_what_was_reached(
+    chromium: Any, address: str, view: str
+) -> None:
+    with watched_page(chromium, address, viewport={"width": 360, "height": 740}) as page:
+        page.goto(f"{address}/#{view}")
+        wait_for_view(page, view)
+        panel = page.locator(f"#{view}-view .steering")
+        panel.get_by_label("Steered by").select_option("firm")
+        panel.locator("input[type=range]").first.fill("0.8")
+        page.wait_for_selector(f"#{view}-view .reached tbody tr")
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate(_FAULTS) == []
+
+
+def test_where_nothing_steers_there_is_no_panel(page: Any, address: str) -> None:
+    def without_chains(route: Any) -> None:
+        answer = route.fetch().json()
+        answer["items"]["steering"] = None
+        del answer["scenes"]["steering"]
+        route.fulfill(json=answer)
+
+    page.route("**/v1/info", without_chains)
+    for view in ("recommendations", "driving"):
+        page.goto(f"{address}/#{view}")
+        wait_for_view(page, view)
+        assert page.locator(".steering").count() == 0
+
+
 # --- Both
 
 

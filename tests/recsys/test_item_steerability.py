@@ -45,7 +45,7 @@ def test_tuning_and_reporting_share_no_person(half, one_world):
     laws.splits_share_nothing(half)
     tuning, reported = half.contexts(TUNING), half.contexts(REPORTED)
     assert len(tuning) == len(reported) == 6  # every second of twelve people
-    batch = half._questions.batch
+    batch = half.questions.batch
     world = one_world.world
     for split, contexts, place in ((0, tuning, -2), (1, reported, -1)):
         for person, context in zip(range(split, 12, 2), contexts, strict=True):

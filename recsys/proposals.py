@@ -18,7 +18,7 @@ from recsys.retriever.decode import BeamSearch, CodeDecoder
 from recsys.retriever.generative import GenerativeRetriever
 from recsys.retriever.guidance import ContrastiveDecoder, GuidedDecoder, without_preferences
 from recsys.retriever.lookahead import TrieLookahead, TriePrior
-from recsys.retriever.sampler import PrefixValue, TrieSampler, merged_items
+from recsys.retriever.sampler import PrefixValue, TrieSampler
 from recsys.top_items import top_items
 
 CANDIDATES = 50
@@ -149,7 +149,7 @@ class TrieProposer(Proposer):
         filters: Filters,
         seed: int,
     ) -> Candidates:
-        """Items drawn by particles; a particle's weight is its share of the tilted distribution."""
+        """The distinct items that particles drew from the tilted distribution."""
         settings, trie = chain.particles, self.trie
         if settings is None:
             raise ValueError("the chain has no particles.")
@@ -160,10 +160,10 @@ class TrieProposer(Proposer):
         sampler = TrieSampler(decoder, trie, filters=filters)
         drawn = steer(sampler, batch, batch, value, settings, seed=seed)
         items = trie.item_of_leaf[drawn.x.nodes].long()
-        found, weights = merged_items(items, drawn.log_weight, count=settings.count)
-        worth = settings.strength * rewards.gather(1, found.clamp_min(0))
+        repeated = (items.unsqueeze(2) == items.unsqueeze(1)).tril(-1).any(2)
+        scores = drawn.x.log_probability.masked_fill(repeated, -torch.inf)
         calls = drawn.calls * (1 if chain.guidance.weight == 1.0 else 2)
-        return Candidates(found, weights - worth, calls)
+        return Candidates(items.masked_fill(repeated, -1), scores, calls)
 
 
 class CatalogueProposer(Proposer):

@@ -23,10 +23,12 @@ class Prefixes:
     Attributes:
         level: Number of codes.
         nodes: Nodes of the trie at that level; at the last level the leaves.
+        log_probability: Of each under the decoder alone, without a look-ahead.
     """
 
     level: int
     nodes: Int[Tensor, "batch particle"]
+    log_probability: Float[Tensor, "batch particle"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class DrawnPrefixes:
         nodes: Node every particle is at.
         codes: The code it was reached by.
         parents: Beam of the decoder's last call that every particle continues.
+        log_probability: See `Prefixes`.
         log_weight: See `personalize.generator.Particles`.
         seed: Of what is drawn.
         condition: What the decoder read.
@@ -49,6 +52,7 @@ class DrawnPrefixes:
     nodes: Int[Tensor, "batch particle"]
     codes: Int[Tensor, "batch particle"]
     parents: Int[Tensor, "batch particle"]
+    log_probability: Float[Tensor, "batch particle"]
     log_weight: Float[Tensor, "batch particle"]
     seed: int
     condition: HistoryBatch
@@ -103,7 +107,8 @@ class TrieSampler(Sampler[HistoryBatch, HistoryBatch, DrawnPrefixes, Prefixes]):
         rows = torch.zeros(len(context), count, dtype=torch.long, device=context.row_ids.device)
         gate = TrieFilter(self._trie, context, self._filters)
         memory = self._decoder.prepare(condition)
-        return DrawnPrefixes(memory, gate, rows, rows, rows, rows.float(), seed, condition)
+        none = rows.float()
+        return DrawnPrefixes(memory, gate, rows, rows, rows, none, none, seed, condition)
 
     def predict(
         self, state: DrawnPrefixes, number: int, condition: HistoryBatch
@@ -120,9 +125,9 @@ class TrieSampler(Sampler[HistoryBatch, HistoryBatch, DrawnPrefixes, Prefixes]):
         children_logits, children = self._trie.expand(number, state.nodes, logits)
         children_logits = state.gate.close(number, state.nodes, children_logits, children)
         total = logits if self._scoring == "raw" else children_logits
-        log_shares = children_logits - total.logsumexp(-1, keepdim=True)
+        own = log_shares = children_logits - total.logsumexp(-1, keepdim=True)
         if self._lookahead is not None:
-            log_shares = log_shares + self._lookahead.bias(number, state.nodes, children)
+            log_shares = own + self._lookahead.bias(number, state.nodes, children)
         generator = torch.Generator().manual_seed(state.seed * 1009 + number)
         uniform = torch.rand(log_shares.shape[1:], generator=generator).clamp(1e-12, 1 - 1e-7)
         drawn = log_shares - (-uniform.log()).log().to(log_shares.device)
@@ -134,12 +139,13 @@ class TrieSampler(Sampler[HistoryBatch, HistoryBatch, DrawnPrefixes, Prefixes]):
             nodes=nodes,
             codes=self._trie.code(number)[nodes].long(),
             parents=kept if number else torch.zeros_like(nodes),
+            log_probability=state.log_probability + own.gather(-1, picked).squeeze(-1),
             log_weight=state.log_weight + log_shares.logsumexp(-1),
         )
 
     def preview(self, state: DrawnPrefixes, number: int) -> Prefixes:
         """The prefixes so far; after the last step whole semantic IDs."""
-        return Prefixes(number + 1, state.nodes)
+        return Prefixes(number + 1, state.nodes, state.log_probability)
 
     def take(self, state: DrawnPrefixes, index: Int[Tensor, "batch particle"]) -> DrawnPrefixes:
         """Some of the particles; the decoder reorders its memory in the next step."""
@@ -148,6 +154,7 @@ class TrieSampler(Sampler[HistoryBatch, HistoryBatch, DrawnPrefixes, Prefixes]):
             nodes=state.nodes.gather(1, index),
             codes=state.codes.gather(1, index),
             parents=state.parents.gather(1, index),
+            log_probability=state.log_probability.gather(1, index),
             log_weight=state.log_weight.gather(1, index),
         )
 
@@ -167,25 +174,3 @@ class PrefixValue(Value[Prefixes, HistoryBatch]):
     def __call__(self, x: Prefixes, context: HistoryBatch) -> Float[Tensor, "batch particle"]:
         """The tilt in units of reward; of a whole semantic ID its item's reward."""
         return self._lookahead.tilt(x.level, x.nodes) / self._strength
-
-
-def merged_items(
-    items: Int[Tensor, "batch particle"], log_weight: Float[Tensor, "batch particle"], *, count: int
-) -> tuple[Int[Tensor, "batch rank"], Float[Tensor, "batch rank"]]:
-    """The heaviest items of every row, after the weights of equal items were added up.
-
-    Returns:
-        Distinct items, heaviest first, and the logarithms of their weights; -1 and `-inf` where a
-        row has fewer distinct items.
-    """
-    same = items.unsqueeze(2) == items.unsqueeze(1)
-    total = log_weight.unsqueeze(1).expand_as(same).masked_fill(~same, -torch.inf).logsumexp(2)
-    repeated = same.tril(-1).any(2)
-    total = total.masked_fill(repeated, -torch.inf)
-    best, place = total.topk(min(count, items.shape[1]), dim=1)
-    found = items.gather(1, place).masked_fill(best == -torch.inf, -1)
-    missing = (0, count - found.shape[1])
-    return (
-        torch.nn.functional.pad(found, missing, value=-1),
-        torch.nn.functional.pad(best, missing, value=-torch.inf),
-    )

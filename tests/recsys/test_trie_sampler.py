@@ -18,7 +18,7 @@ from personalize.steering.particles import (
 )
 from recsys.recommender import Filters
 from recsys.retriever.lookahead import TrieLookahead, TriePrior
-from recsys.retriever.sampler import Prefixes, PrefixValue, TrieSampler, merged_items
+from recsys.retriever.sampler import Prefixes, PrefixValue, TrieSampler
 from recsys.semantic_id.trie import SemanticIdTrie
 from tests.recsys.table_decoder import TableDecoder, rows_without_history
 
@@ -198,10 +198,16 @@ def test_what_a_filter_closes_is_never_drawn(scoring):
         )
 
 
-def test_equal_items_are_merged_by_weight():
-    items = torch.tensor([[4, 7, 4, 9]])
-    weights = torch.tensor([[0.2, 0.5, 0.25, 0.05]]).log()
-    found, total = merged_items(items, weights, count=5)
-    assert found.tolist() == [[7, 4, 9, -1, -1]]
-    torch.testing.assert_close(total.exp()[0, :3], torch.tensor([0.5, 0.45, 0.05]))
-    assert (total[0, 3:] == -torch.inf).all()
+def test_a_particle_knows_its_own_probability_whatever_tilts_it():
+    trie, decoder, rewards, log_p, _ = world()
+    batch = rows_without_history(1)
+    lookahead = TrieLookahead(TriePrior(trie), rewards[None], strength=STRENGTH, best=False)
+    for ahead in (None, lookahead):
+        sampler = TrieSampler(decoder, trie, lookahead=ahead)
+        state = sampler.init(batch, batch, 50, seed=1)
+        for number in range(sampler.steps):
+            state = sampler.step(state, number, sampler.predict)
+            state = sampler.take(state, torch.arange(49, -1, -1)[None])
+        made = sampler.preview(state, sampler.steps - 1)
+        items = trie.item_of_leaf[made.nodes].long()
+        torch.testing.assert_close(made.log_probability, log_p[items], rtol=1e-4, atol=1e-4)

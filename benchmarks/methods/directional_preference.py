@@ -14,6 +14,7 @@ sweep dominates above the reference larger than before and than the control's, i
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from benchmarks.methods.recommender_pools import RecommenderPools, recommender_pools
 from personalize.conditioning.directions import directions_at, directions_on_cap

@@ -19,6 +19,7 @@ at a surprise that is at most 0.02 nats higher, in every setting.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from benchmarks.methods.recommender_pools import item_statistics
 from data_prep.artifact import read_artifact

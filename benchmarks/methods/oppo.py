@@ -21,6 +21,7 @@ seed.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from benchmarks.methods.recommender_pools import item_statistics
 from data_prep.artifact import read_artifact

@@ -12,12 +12,15 @@ per-context weights below that of fixed ones, 95 % interval of the difference wi
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from benchmarks.methods.planner_pools import planner_pools
 from benchmarks.methods.recommender_pools import RecommenderPools, recommender_pools

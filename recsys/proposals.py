@@ -1,7 +1,8 @@
 """Where a steered recommender's candidates come from: the trie, or the whole catalogue."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -14,9 +15,14 @@ from recsys.batch import HistoryBatch
 from recsys.opened_chain import OpenedChain
 from recsys.recommender import Filters, Recommender
 from recsys.retriever.causal import CausalRetriever
-from recsys.retriever.decode import BeamSearch, CodeDecoder
+from recsys.retriever.decode import BeamSearch, CodeDecoder, Scoring
 from recsys.retriever.generative import GenerativeRetriever
-from recsys.retriever.guidance import ContrastiveDecoder, GuidedDecoder, without_preferences
+from recsys.retriever.guidance import (
+    ContrastiveDecoder,
+    GuidedDecoder,
+    stacked,
+    without_preferences,
+)
 from recsys.retriever.lookahead import TrieLookahead, TriePrior
 from recsys.retriever.sampler import PrefixValue, TrieSampler
 from recsys.top_items import top_items
@@ -85,28 +91,33 @@ class Proposer(ABC):
 
 
 class TrieProposer(Proposer):
-    """What a beam, or particles, find on the trie of semantic IDs."""
+    """What a beam, or particles, find on the trie of semantic IDs.
+
+    With a look-ahead scores are `renormalized` (see `BeamSearch`), whatever the model's own search
+    does: a prior of items says what lies under a prefix only where no probability goes to codes
+    without an item.
+    """
 
     def __init__(
         self,
         model: GenerativeRetriever | CausalRetriever,
         prior: TriePrior,
-        search: BeamSearch,
         *,
         width: int,
+        scoring: Scoring = "raw",
     ) -> None:
         """Search.
 
         Args:
-            model: What is searched.
+            model: What is searched; of a `CausalRetriever` its codes alone.
             prior: The trie with the prior of the look-ahead.
-            search: How; its width is not used.
             width: Prefixes kept at each level, and candidates.
+            scoring: Of a search without look-ahead.
         """
         self.model, self.stacks = model, True
         self.decoder: CodeDecoder = model.code_decoder()
-        self.trie, self._prior, self._width = prior.trie, prior, width
-        self._search = BeamSearch(width, search.scoring)
+        self.trie, self._prior = prior.trie, prior
+        self._search = BeamSearch(width, scoring)
 
     def propose(
         self,
@@ -128,15 +139,15 @@ class TrieProposer(Proposer):
         trie = self.trie
         if rewards is not None and chain.particles is not None:
             return self._drawn(decoder, batch, rewards, chain, filters=filters, seed=seed)
-        ahead, worth = None, 0.0
+        search, ahead, worth = self._search, None, 0.0
         if rewards is not None and strength:
+            search = replace(search, scoring="renormalized")
             ahead = TrieLookahead(self._prior, rewards, strength=strength)
-        found = self._search(
-            decoder, batch, trie, count=self._width, filters=filters, lookahead=ahead
-        )
+        count = search.width
+        found = search(decoder, batch, trie, count=count, filters=filters, lookahead=ahead)
         if rewards is not None and strength:
             worth = strength * rewards.gather(1, found.item_ids.clamp_min(0))
-        calls = passes * (1 + self._width * (trie.level_count - 1))
+        calls = passes * (1 + count * (trie.level_count - 1))
         return Candidates(found.item_ids, found.scores - worth, calls)
 
     def _drawn(
@@ -153,10 +164,9 @@ class TrieProposer(Proposer):
         settings, trie = chain.particles, self.trie
         if settings is None:
             raise ValueError("the chain has no particles.")
-        ahead = TrieLookahead(
-            self._prior, rewards, strength=max(settings.strength, 1e-6), best=False
-        )
-        value = PrefixValue(ahead, strength=max(settings.strength, 1e-6))
+        strength = settings.strength or 1.0  # at 0 no value weighs anything
+        ahead = TrieLookahead(self._prior, rewards, strength=strength, best=False)
+        value = PrefixValue(ahead, strength=strength)
         sampler = TrieSampler(decoder, trie, filters=filters)
         drawn = steer(sampler, batch, batch, value, settings, seed=seed)
         items = trie.item_of_leaf[drawn.x.nodes].long()
@@ -166,13 +176,24 @@ class TrieProposer(Proposer):
         return Candidates(items.masked_fill(repeated, -1), scores, calls)
 
 
+@dataclass(frozen=True)
 class CatalogueProposer(Proposer):
-    """The best of a score for every item of the catalogue; guidance is on the scores."""
+    """The best of a score for every item: what a look-ahead finds on a trie, here by addition.
 
-    def __init__(self, recommender: CausalRetriever, *, width: int) -> None:
-        """Take so many candidates of every row's scores."""
-        self.model, self.stacks = recommender, False
-        self._recommender, self._width = recommender, width
+    Guidance is on the scores, away from the same scores without preferences. Nothing is drawn, and
+    a negative recommender has no part in it.
+
+    Attributes:
+        model: See the class it implements.
+        score: Score of every item for every row, in nats.
+        width: Candidates of every row.
+        stacks: See the class it implements.
+    """
+
+    model: nn.Module
+    score: Callable[[HistoryBatch], Float[Tensor, "batch item"]]
+    width: int
+    stacks: bool = True
 
     def propose(
         self,
@@ -183,17 +204,28 @@ class CatalogueProposer(Proposer):
         filters: Filters,
         seed: int = 0,
     ) -> Candidates:
-        """The best of the tilted scores: what a look-ahead finds on a trie, here by addition."""
+        """The best of the scores of all items, tilted by the look-ahead's strength."""
         chain = opened.chain
-        weight, strength = chain.guidance.weight, chain.lookahead.strength
-        scores, calls = self._recommender.item_scores(batch), 1
-        if weight != 1.0:
-            plain = self._recommender.item_scores(without_preferences(batch))
-            scores, calls = guide(plain, (scores, weight)), 2
-        tilted = scores if rewards is None else scores + strength * rewards
-        found = top_items(tilted, batch, count=self._width, filters=filters)
-        own = scores.gather(1, found.item_ids.clamp_min(0))
-        return Candidates(found.item_ids, own.masked_fill(found.item_ids < 0, -torch.inf), calls)
+        scores = self.scores(batch, opened)
+        tilted = scores if rewards is None else scores + chain.lookahead.strength * rewards
+        items = top_items(tilted, batch, count=self.width, filters=filters).item_ids
+        return self.scored(items, scores, 1 if chain.guidance.weight == 1 else 2)
+
+    def scored(
+        self, items: Int[Tensor, "batch rank"], scores: Float[Tensor, "batch item"], calls: int
+    ) -> Candidates:
+        """Items with their scores."""
+        own = scores.gather(1, items.clamp_min(0)).masked_fill(items < 0, -torch.inf)
+        return Candidates(items, own, calls)
+
+    def scores(self, batch: HistoryBatch, opened: OpenedChain) -> Float[Tensor, "batch item"]:
+        """Guided scores of all items."""
+        weight = opened.chain.guidance.weight
+        if weight == 1:
+            return self.score(batch)
+        without = without_preferences(batch)
+        scores, plain = self.score(stacked(batch, without)).chunk(2)
+        return guide(plain, (scores, weight))
 
 
 def proposer(
@@ -203,7 +235,7 @@ def proposer(
 
     Args:
         recommender: One that generates semantic IDs, or a `CausalRetriever`; the latter proposes
-            from the whole catalogue unless its ranking has a search.
+            from the whole catalogue unless its ranking has a search; then its codes alone propose.
         width: Candidates of every row; as wide as the recommender's own search by default, or
             50 of the whole catalogue.
         prior: The look-ahead's; uniform by default.
@@ -212,10 +244,10 @@ def proposer(
         TypeError: If the recommender is of another kind.
     """
     if isinstance(recommender, GenerativeRetriever):
-        width = min(width or recommender.search.width, recommender.trie.item_count)
-        return TrieProposer(
-            recommender, prior or TriePrior(recommender.trie), recommender.search, width=width
-        )
+        search = recommender.search
+        width = min(width or search.width, recommender.trie.item_count)
+        prior = prior or TriePrior(recommender.trie)
+        return TrieProposer(recommender, prior, width=width, scoring=search.scoring)
     if not isinstance(recommender, CausalRetriever):
         raise TypeError(
             f"{type(recommender).__name__} cannot be steered; take a retriever that generates "
@@ -225,5 +257,6 @@ def proposer(
     width = width or (CANDIDATES if search is None else search.width)
     width = min(width, len(recommender.item_bias))
     if search is None or recommender.trie is None:
-        return CatalogueProposer(recommender, width=width)
-    return TrieProposer(recommender, prior or TriePrior(recommender.trie), search, width=width)
+        return CatalogueProposer(recommender, recommender.item_scores, width)
+    prior = prior or TriePrior(recommender.trie)
+    return TrieProposer(recommender, prior, width=width, scoring=search.scoring)

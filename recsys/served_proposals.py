@@ -2,77 +2,32 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from personalize.steering.guidance import guide
 from recsys.batch import HistoryBatch
 from recsys.dense import DenseRetriever
 from recsys.opened_chain import OpenedChain
-from recsys.proposals import Candidates, Proposer
+from recsys.proposals import Candidates, CatalogueProposer, Proposer
 from recsys.recommender import Filters
-from recsys.retriever.guidance import stacked, without_preferences
-from recsys.top_items import top_items
 
 
-@dataclass(frozen=True)
-class DenseProposer(Proposer):
+def dense_proposer(
+    model: nn.Module, space: DenseRetriever, keys: Float[Tensor, "item key"], width: int
+) -> CatalogueProposer:
     """The best of tilted dense scores of all items.
 
-    Guidance is on the scores, away from the same recommender without preferences.
-
-    Attributes:
-        model: See the class it implements.
+    Args:
+        model: The recommender, for edits of its activations.
         space: What gives queries.
         keys: What every item is found by.
         width: Candidates of every row.
-        stacks: See the class it implements.
     """
 
-    model: nn.Module
-    space: DenseRetriever
-    keys: Float[Tensor, "item key"]
-    width: int
-    stacks: bool = True
+    def score(batch: HistoryBatch) -> Float[Tensor, "batch item"]:
+        return space.dense_queries(batch).float() @ keys.T
 
-    def propose(
-        self,
-        batch: HistoryBatch,
-        rewards: Float[Tensor, "batch item"] | None,
-        opened: OpenedChain,
-        *,
-        filters: Filters,
-        seed: int = 0,
-    ) -> Candidates:
-        """Nothing is drawn: the look-ahead's strength tilts the scores of all items."""
-        chain = opened.chain
-        scores = self.scores(batch, opened)
-        tilted = scores if rewards is None else scores + chain.lookahead.strength * rewards
-        items = top_items(tilted, batch, count=self.width, filters=filters).item_ids
-        return self.scored(items, scores, 1 if chain.guidance.weight == 1 else 2)
-
-    def scored(
-        self, items: Int[Tensor, "batch rank"], scores: Float[Tensor, "batch item"], calls: int
-    ) -> Candidates:
-        """Items with their scores."""
-        own = scores.gather(1, items.clamp_min(0)).masked_fill(items < 0, -torch.inf)
-        return Candidates(items, own, calls)
-
-    def scores(self, batch: HistoryBatch, opened: OpenedChain) -> Float[Tensor, "batch item"]:
-        """Guided dense scores of all items."""
-        weight = opened.chain.guidance.weight
-        if weight == 1:
-            return self._plain(batch)
-        without = without_preferences(batch)
-        if opened.negative is None:  # edits are then made for both at once
-            scores, plain = self._plain(stacked(batch, without)).chunk(2)
-        else:
-            scores, plain = self._plain(batch), self._plain(without)
-        return guide(plain, (scores, weight))
-
-    def _plain(self, batch: HistoryBatch) -> Float[Tensor, "batch item"]:
-        return self.space.dense_queries(batch).float() @ self.keys.T
+    return CatalogueProposer(model, score, width)
 
 
 @dataclass(frozen=True)
@@ -88,7 +43,7 @@ class HybridProposer(Proposer):
     """
 
     generated: Proposer
-    dense: DenseProposer
+    dense: CatalogueProposer
     added: Bool[Tensor, " item"]
     model: nn.Module
     stacks: bool = True

@@ -21,13 +21,12 @@ from recsys.opened_chain import OpenedChain
 from recsys.proposals import Proposer, TrieProposer
 from recsys.recommender import Filters
 from recsys.retriever.causal import CausalRetriever
-from recsys.retriever.decode import BeamSearch
 from recsys.retriever.generative import GenerativeRetriever
 from recsys.retriever.lookahead import TriePrior, population_prior
 from recsys.served_additions import Served
 from recsys.served_answers import Answering, Compared
 from recsys.served_people import ServedPeople
-from recsys.served_proposals import DenseProposer, HybridProposer
+from recsys.served_proposals import HybridProposer, dense_proposer
 from recsys.served_questions import AskedItems
 from recsys.served_search import scored
 from recsys.steered import PLAIN, ItemRequest, SteeredItems
@@ -123,14 +122,14 @@ class SteeredSearch:
             return self._generated(width)
         if served.space is None:
             raise TypeError("there is no space to search by vectors.")
-        dense = DenseProposer(served.recommender, served.space, served.keys, width)
+        dense = dense_proposer(served.recommender, served.space, served.keys, width)
         if mode == "dense":
             return dense
         added = torch.arange(len(served.items)) >= served.items.trained
         return HybridProposer(self._generated(width), dense, added, served.recommender)
 
     def _generated(self, width: int) -> TrieProposer:
-        return TrieProposer(self._generator, self.prior, BeamSearch(width=width), width=width)
+        return TrieProposer(self._generator, self.prior, width=width)
 
 
 @dataclass(frozen=True)

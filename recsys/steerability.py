@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from data_prep.artifact import read_artifact
+from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
-from data_prep.schema import INTERACTIONS, TEXTS
+from data_prep.schema import INTERACTIONS, PREFERENCES, TEXTS
 from personalize.conditioning.selection import Latest, PreferenceIndex
 from personalize.evaluation.goal_space import GoalDimension, GoalSpace, fitted_limits
 from personalize.evaluation.steerable import TUNING, Outcome, Steerable, SteerableSource
@@ -30,13 +30,15 @@ from recsys.opened_chain import OpenedChain, opened_chain
 from recsys.proposals import Proposer, TrieProposer, proposer
 from recsys.ranking import ndcg_at_k, recall_at_k, target_ranks
 from recsys.recommender import Filters
+from recsys.retriever.generative import recent_history
 from recsys.retriever.lookahead import TriePrior, population_prior
 from recsys.row_preferences import Asked, PreferenceSource
 from recsys.steered import PLAIN, ItemRequest, SteeredItems
 from recsys.stored_goals import item_goals, strongest_aspects
 
 LEAST_RANGE = 1e-3
-PRIOR_ROWS, POOL, STEEPEST = 48, 512, 60.0
+PRIOR_ROWS, SEED_ROWS, ROWS_AT_ONCE = 48, 2048, 256
+POOL, STEEPEST = 512, 60.0
 
 
 @dataclass(frozen=True)
@@ -294,12 +296,18 @@ class SteerableItems(Steerable):
 
     def _fitted(self, goals: ItemGoals) -> tuple[GoalSpace, ItemGoals]:
         """Limits from what is recommended unsteered, and from what people really met."""
-        rows = torch.from_numpy(np.flatnonzero(self.questions.tuning))
+        rows = torch.from_numpy(np.flatnonzero(self.questions.tuning)[:SEED_ROWS])
         batch, aspects = self.questions.batch.rows(rows), self.questions.aspects[rows]
-        own = self._proposer.propose(batch, None, PLAIN, filters=self._filters)
         count = self._source.count
-        met = torch.where(batch.history_mask, batch.history_item_ids, -1)[:, -count:]
-        seeds = [goals.of_lists(items, aspects) for items in (own.items[:, :count], met)]
+        own = [
+            self._proposer.propose(part, None, PLAIN, filters=self._filters).items[:, :count]
+            for part in (
+                batch.rows(places) for places in torch.arange(len(rows)).split(ROWS_AT_ONCE)
+            )
+        ]
+        latest, real = recent_history(batch, count)
+        met = latest.masked_fill(~real, -1).flip(1)  # the newest counts most, as the best does
+        seeds = [goals.of_lists(items, aspects) for items in (torch.cat(own), met)]
         raw, mask = (torch.cat([seed[part] for seed in seeds]) for part in (0, 1))
         low, high = fitted_limits(raw, mask)
         kept = [
@@ -324,9 +332,7 @@ class SteerableItems(Steerable):
         return GoalTeller(self.space.names, words, encode, catalogue.text_vectors)
 
 
-def _source(source: Items, loaded: LoadedRecommender, stated) -> PreferenceSource:  # noqa: ANN001
-    from data_prep.schema import PREFERENCES
-
+def _source(source: Items, loaded: LoadedRecommender, stated: Artifact) -> PreferenceSource:
     vectors = read_artifact(loaded.paths["vectors"], kind="vectors")
     catalogue = loaded.catalogue
     return PreferenceSource(

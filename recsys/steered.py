@@ -101,9 +101,6 @@ class SteeredItems:
         found = self._proposed(request, request.goals, change)
         if self._chain.neighbourhood.largest_angle_rad > 0:
             found = self._around(request, change, found)
-        calls = own.calls + found.calls
-        if self._chain.selection.calibrate:
-            found = found.united(own)
         if self._opened.critique is not None:
             found = self._judged(request, found, self._opened.critique)
         wanted = request.goals
@@ -111,7 +108,7 @@ class SteeredItems:
             open_ones = ~wanted.mask & known
             held = torch.where(open_ones, self._space.normalized(there), wanted.values)
             wanted = Goals(held, wanted.mask | open_ones)
-        return SteeredList(self._selected(request, wanted, change, found), calls)
+        return SteeredList(self._selected(request, wanted, change, found), own.calls + found.calls)
 
     def _proposed(self, request: ItemRequest, goals: Goals, change: Tensor) -> Candidates:
         """What the recommender proposes, told of the goals and tilted towards a change."""
@@ -191,11 +188,11 @@ class SteeredItems:
         """
         tilted = found.scores + torch.einsum("bcg,bg->bc", features, multipliers)
         count = min(count, tilted.shape[1])
-        names = self._goals.names
-        if DIVERSITY not in names or not bool(multipliers[:, names.index(DIVERSITY)].any()):
+        if DIVERSITY not in self._goals.names:
             return tilted.topk(count, 1).indices
-        weight = multipliers[:, names.index(DIVERSITY), None]
-        tilted, place = tilted.topk(min(LIST_FROM, tilted.shape[1]), 1)
+        weight = multipliers[:, self._goals.names.index(DIVERSITY), None]
+        tilted, place = tilted.topk(min(max(LIST_FROM, count), tilted.shape[1]), 1)
+        tilted = tilted.clamp_min(torch.finfo(tilted.dtype).min)  # no item, but not taken yet
         texts = self._goals.text_vectors[found.items.gather(1, place).clamp_min(0)]
         alike = torch.zeros_like(tilted)
         taken = []

@@ -51,10 +51,11 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Lookahead:
-    """How much an item's closeness to the goal is worth while its code is generated.
+    """How much it is worth that an item moves its list towards the goal, while it is generated.
 
     Attributes:
-        strength: In nats for one unit of squared distance to the goal; 0 does nothing.
+        strength: In nats for one unit of the change asked for times the item's value, both in
+            the units of the goal space; 0 does nothing.
     """
 
     strength: float = 0.0
@@ -85,8 +86,9 @@ class Selection:
     """How one of the candidates is taken at the end.
 
     Attributes:
-        strength: What closeness to the goal is worth beside the generator's own score, in nats
-            for one unit of squared distance; 0 takes the generator's first choice.
+        strength: What the goal is worth beside the generator's own score, in nats: of a plan for
+            one unit of squared distance to it, of an item as for `Lookahead`; 0 takes the
+            generator's first choice.
         calibrate: Find the strength for each context alone: the smallest at which what is taken
             reaches the goal, as far as the candidates allow. `strength` is then the largest tried.
         hold: While calibrating, hold the dimensions that nothing is asked of where they would be
@@ -114,7 +116,7 @@ class Chain:
         telling: See `Telling`.
         edits: See `Edits`.
         guidance: See `Guidance`.
-        lookahead: See `Lookahead`; generators of semantic IDs only.
+        lookahead: See `Lookahead`; items only.
         particles: See `personalize.steering.particles.ParticleSteering`; None takes the
             generator's own search, or sampler.
         neighbourhood: See `Neighbourhood`.

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from personalize.conditioning import text
+from personalize.evaluation.goal_space import fitted_limits
 from personalize.evaluation.steerable import REPORTED, TUNING
 from personalize.steering.chain import Chain, Lookahead, Selection, Telling
+from recsys.recommender import Filters
 from recsys.steerability import Items, SteerableItems
+from recsys.steered import PLAIN
 from tests.personalize.evaluation import steerable_laws as laws
 from tests.recsys.served_world import DrawnSentences
 
@@ -54,6 +58,24 @@ def test_tuning_and_reporting_share_no_person(half, one_world):
             assert met == world.items[person][:place][-6:]
 
 
+def test_limits_know_what_everybody_met_last(half):
+    """Short histories too, whose batch is padded at the end."""
+    tuning = torch.from_numpy(half.contexts(TUNING))
+    batch, aspects = half.questions.batch.rows(tuning), half.questions.aspects[tuning]
+    lists = half._proposer.propose(batch, None, PLAIN, filters=Filters()).items[:, :4]
+    met = torch.full((len(tuning), 4), -1)
+    for row, (items, real) in enumerate(
+        zip(batch.history_item_ids, batch.history_mask, strict=True)
+    ):
+        newest = items[real].flip(0)[:4]
+        met[row, 4 - len(newest) :] = newest
+    seeds = [half.goals.of_lists(items, aspects) for items in (lists, met)]
+    low, high = fitted_limits(*(torch.cat([seed[part] for seed in seeds]) for part in (0, 1)))
+    for dimension, least, most in zip(half.space.dimensions, low, high, strict=True):
+        assert dimension.low == pytest.approx(float(least))
+        assert dimension.high == pytest.approx(float(most))
+
+
 def test_steering_brings_lists_nearer_to_goals(half):
     contexts = half.contexts(REPORTED)
     goals = laws.some_goals(half, len(contexts))
@@ -76,6 +98,4 @@ def test_no_goal_is_further_from_the_pool_than_from_what_is_recommended(half):
 
 
 def _tensor(values):
-    import torch
-
     return torch.from_numpy(np.asarray(values, np.float32))

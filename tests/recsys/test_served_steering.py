@@ -29,7 +29,7 @@ from recsys.batch import HistoryBatch
 from recsys.opened_chain import OpenedChain
 from recsys.opened_steering import _KnownItems
 from recsys.recommender import Filters
-from recsys.served_proposals import DenseProposer, HybridProposer
+from recsys.served_proposals import HybridProposer, dense_proposer
 from recsys.served_recommender import ServedRecommender
 from recsys.steerability import Items
 from tests.recsys.retriever_fixtures import small_batch, small_catalogue
@@ -311,7 +311,7 @@ def test_dense_candidates_by_hand():
     keys = torch.tensor([[5.0, 0.0], [4.0, 0.0], [3.0, 4.0], [2.0, 0.0], [0.0, 1.0]])
     batch = small_batch(small_catalogue(), rows=1)
     batch = replace(batch, preference_mask=torch.ones_like(batch.preference_mask))
-    dense = DenseProposer(torch.nn.Identity(), TwoQueries(), keys, width=2)
+    dense = dense_proposer(torch.nn.Identity(), TwoQueries(), keys, 2)
     nothing, rewards = Filters(), torch.tensor([[0.0, 0.0, 0.0, 1.0, 2.0]])
 
     def proposed(chain: Chain, worth: torch.Tensor | None = None, filters: Filters = nothing):

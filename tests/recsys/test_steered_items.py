@@ -126,16 +126,18 @@ def test_more_strength_moves_lists_further_towards_the_goal(kind):
     assert (moved[2] > 0.05).all()
 
 
-def test_a_look_ahead_finds_the_tilted_best_of_all_items():
+@pytest.mark.parametrize("scoring", ["raw", "renormalized"])
+def test_a_look_ahead_finds_the_tilted_best_of_all_items(scoring):
     catalogue = small_catalogue(ITEMS_COUNT)
-    model = tiger(catalogue, search=BeamSearch(20, "renormalized"))
+    model = tiger(catalogue, search=BeamSearch(20, scoring))
     asked = request(HIGH_PRICE, count=3)
     goals = item_goals()
     found = SteeredItems(
         proposer(model, width=ITEMS_COUNT), goals, SPACE, Chain(lookahead=Lookahead(5.0))
     ).recommend(asked)
-    scores = item_scores(model, asked.batch, catalogue.item_codes, scoring="renormalized")
-    own = scores.topk(3).indices
+    codes = catalogue.item_codes
+    own = item_scores(model, asked.batch, codes, scoring=scoring).topk(3).indices
+    scores = item_scores(model, asked.batch, codes, scoring="renormalized")
     change = (HIGH_PRICE.values - reached(own)) * HIGH_PRICE.mask
     features = (goals.values - torch.tensor([0.2, 0.0, 0.0])) / torch.tensor([0.6, 1.0, 1.0])
     exact = scores + 5.0 * change @ features.T
@@ -204,6 +206,20 @@ def test_forbidden_stays_forbidden_and_rows_are_alone(kind, chain):
         assert torch.equal(alone[0], found.item_ids[row])
         kept = found.item_ids[row][real[row]].tolist()
         assert len(set(kept)) == len(kept)
+
+
+@pytest.mark.parametrize("kind", PROPOSERS)
+def test_a_list_that_runs_out_of_items_ends(kind, monkeypatch):
+    chain = Chain(selection=Selection(30.0, calibrate=True, hold=True))
+    allowed = torch.zeros(ITEMS_COUNT, dtype=torch.bool)
+    allowed[[7, 41]] = True
+    found = steered(kind, chain, request(HIGH_PRICE, filters=Filters(allowed_items=allowed))).found
+    for row in found.item_ids.tolist():
+        assert sorted(row[:2]) == [7, 41]
+        assert row[2:] == [-1] * 3
+    monkeypatch.setattr("recsys.steered.LIST_FROM", 3)
+    longer = steered(kind, chain, request(HIGH_PRICE, count=8)).found.item_ids
+    assert all(len(set(row)) == 8 and -1 not in row for row in longer.tolist())
 
 
 def test_united_candidates_are_distinct_with_the_higher_score():

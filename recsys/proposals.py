@@ -160,14 +160,19 @@ class TrieProposer(Proposer):
         filters: Filters,
         seed: int,
     ) -> Candidates:
-        """The distinct items that particles drew from the tilted distribution."""
+        """The distinct items that particles drew, of children that a look-ahead tilts."""
         settings, trie = chain.particles, self.trie
         if settings is None:
             raise ValueError("the chain has no particles.")
         strength = settings.strength or 1.0  # at 0 no value weighs anything
         ahead = TrieLookahead(self._prior, rewards, strength=strength, best=False)
         value = PrefixValue(ahead, strength=strength)
-        sampler = TrieSampler(decoder, trie, filters=filters)
+        tilt = None
+        if chain.lookahead.strength:
+            tilt = TrieLookahead(
+                self._prior, rewards, strength=chain.lookahead.strength, best=False
+            )
+        sampler = TrieSampler(decoder, trie, filters=filters, lookahead=tilt)
         drawn = steer(sampler, batch, batch, value, settings, seed=seed)
         items = trie.item_of_leaf[drawn.x.nodes].long()
         repeated = (items.unsqueeze(2) == items.unsqueeze(1)).tril(-1).any(2)

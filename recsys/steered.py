@@ -156,9 +156,9 @@ class SteeredItems:
         """The list with the highest tilted scores, calibrated if wanted."""
         selection = self._chain.selection
         features = self._features(found.items, request.aspects)
+        particles = self._chain.particles
         strength = self._chain.lookahead.strength + selection.strength
-        if self._chain.particles is not None:
-            strength = self._chain.particles.strength + selection.strength
+        strength += 0.0 if particles is None else particles.strength
         multipliers = strength * change
         if selection.calibrate:
             multipliers = calibrated(

@@ -16,6 +16,7 @@ from personalize.steering.goals import Goals, no_goals
 from personalize.steering.particles import ParticleSteering
 from recsys.baselines.popularity import Popularity
 from recsys.goals import DIVERSITY, POPULARITY, PRICE, ItemGoals
+from recsys.opened_chain import OpenedChain
 from recsys.proposals import Candidates, CatalogueProposer, TrieProposer, proposer
 from recsys.recommender import Filters
 from recsys.retriever.causal import CausalRetriever, Ranking
@@ -206,6 +207,19 @@ def test_forbidden_stays_forbidden_and_rows_are_alone(kind, chain):
         assert torch.equal(alone[0], found.item_ids[row])
         kept = found.item_ids[row][real[row]].tolist()
         assert len(set(kept)) == len(kept)
+
+
+def test_particles_are_drawn_of_what_a_look_ahead_tilts():
+    asked = request(HIGH_PRICE)
+    rewards = torch.rand(3, ITEMS_COUNT, generator=torch.Generator().manual_seed(5))
+    means = []
+    for ahead in (0.0, 6.0):
+        chain = Chain(lookahead=Lookahead(ahead), particles=ParticleSteering(200, 0.0))
+        found = trie_proposer().propose(asked.batch, rewards, OpenedChain(chain), filters=Filters())
+        drawn = found.items >= 0
+        worth = (rewards.gather(1, found.items.clamp_min(0)) * drawn).sum(1) / drawn.sum(1)
+        means.append(worth)
+    assert (means[1] > means[0] + 0.05).all()
 
 
 @pytest.mark.parametrize("kind", PROPOSERS)

@@ -101,6 +101,11 @@ class SteeredItems:
         found = self._proposed(request, request.goals, change)
         if self._chain.neighbourhood.largest_angle_rad > 0:
             found = self._around(request, change, found)
+        calls = own.calls + found.calls
+        if self._chain.selection.calibrate:
+            # Where the recommender's own search scores raw, items that it alone found lie lower by
+            # the probability that goes to codes without an item: little beside a multiplier.
+            found = found.united(own)
         if self._opened.critique is not None:
             found = self._judged(request, found, self._opened.critique)
         wanted = request.goals
@@ -108,7 +113,7 @@ class SteeredItems:
             open_ones = ~wanted.mask & known
             held = torch.where(open_ones, self._space.normalized(there), wanted.values)
             wanted = Goals(held, wanted.mask | open_ones)
-        return SteeredList(self._selected(request, wanted, change, found), own.calls + found.calls)
+        return SteeredList(self._selected(request, wanted, change, found), calls)
 
     def _proposed(self, request: ItemRequest, goals: Goals, change: Tensor) -> Candidates:
         """What the recommender proposes, told of the goals and tilted towards a change."""

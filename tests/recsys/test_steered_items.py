@@ -167,6 +167,22 @@ def test_calibration_meets_the_goal_and_holding_keeps_the_rest(kind):
     assert held_gap.mean() < 0.6 * ((before - HIGH_PRICE.values) * asked).norm(dim=1).mean()
 
 
+@pytest.mark.parametrize("kind", PROPOSERS)
+def test_calibration_never_ends_further_away_however_hard_the_search_is_tilted(kind):
+    chain = Chain(lookahead=Lookahead(500.0), selection=Selection(60.0, calibrate=True))
+    narrow = proposer(PROPOSERS[kind]().model, width=6)
+    before = reached(
+        narrow.propose(request(HIGH_PRICE).batch, None, PLAIN, filters=Filters()).items[:, :5]
+    )
+    goals = Goals((before + 0.05).clamp(0, 1) * HIGH_PRICE.mask, HIGH_PRICE.mask)
+    found = SteeredItems(narrow, item_goals(), SPACE, chain).recommend(request(goals)).found
+    gaps = [
+        ((values - goals.values) * goals.mask).norm(dim=1)
+        for values in (before, reached(found.item_ids))
+    ]
+    assert (gaps[1] <= gaps[0] + 1e-6).all()
+
+
 def test_diversity_is_reached_by_what_is_taken_together():
     goals = Goals(torch.tensor([[0.0, 0.0, 0.75]]), torch.tensor([[False, False, True]]))
     chain = Chain(selection=Selection(60.0, calibrate=True))

@@ -162,6 +162,14 @@ def test_only_the_decoder_of_the_copy_is_trained_and_the_planner_stays_as_it_is(
     assert all(weight.requires_grad for weight in worse.parameters())
 
 
+def test_the_planners_own_dropout_hides_styles_from_the_copy():
+    made, scene, settings = planner(), random_scene(6), FineTuning(steps=2, batch_size=4)
+    made.style_dropout = type(made.style_dropout)(whole=1.0)
+    hidden = negative_planner(made, scene, random_style(6), settings, told=True).state_dict()
+    none = negative_planner(made, scene, no_style(6), settings, told=True).state_dict()
+    assert all(torch.equal(value, none[name]) for name, value in hidden.items())
+
+
 def test_scenes_are_encoded_the_same_a_few_at_a_time(monkeypatch):
     made, scene = planner(), random_scene(5)
     whole = encoded_scenes(made, scene)

@@ -1,14 +1,14 @@
 """The command `driving fit-edits`: maps on a planner's scene encoder that move how it drives."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from torch import Tensor
 
-from data_prep.artifact import Artifact, create_artifact, read_artifact
+from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.load import LoadedPlanner, load_planner
@@ -19,35 +19,19 @@ from driving.planning_rows import read_planning_rows
 from driving.style.tables import SAMPLES
 from personalize.steering.contrasting_rows import contrasting_rows
 from personalize.steering.edits import Forward
-from personalize.steering.fitted_maps import (
-    ENCODER_BLOCKS,
-    Ends,
-    fitted_sets,
-    known_ends,
-    known_names,
-    modules_matching,
-    settings_of,
-    told,
-)
-from personalize.steering.stored_maps import KIND, write_maps
+from personalize.steering.fitted_maps import Ends, FittedMaps, FittingOptions
 
 
-def write_activation_maps(  # noqa: PLR0913  (one parameter per option of the command)
+def write_activation_maps(
     *,
     checkpoint: Path,
     out: Path,
     scenes: Path | None = None,
     styles: Path | None = None,
     style_vectors: Path | None = None,
-    dimensions: Sequence[str] | None = None,
-    rows: int = 32,
-    share: float = 0.25,
-    modules: str | None = None,
-    steps: int = 300,
-    sparsity: float = 0.8,
-    seed: int = 0,
     overwrite: bool = False,
-) -> int:
+    **fitting: Unpack[FittingOptions],
+) -> None:
     """Write an artifact `activation_maps`: one set of maps for every dimension of style.
 
     Maps lead from training scenes whose logged future is low on a dimension, such as slow, to
@@ -61,14 +45,8 @@ def write_activation_maps(  # noqa: PLR0913  (one parameter per option of the co
             `style_vectors`.
         styles: Artifact `styles`.
         style_vectors: Artifact `style_vectors`.
-        dimensions: Dimensions of style; all of them by default that enough drivers show.
-        rows: Scenes of each end, of as many drivers.
-        share: Share of the scenes that makes an end.
-        modules: Regular expression of module names; the encoder's blocks by default.
-        steps: Steps of the fit.
-        sparsity: Pull of every number towards the identity.
-        seed: Seed of the draw of scenes.
         overwrite: Replace an artifact that is there.
+        fitting: Which dimensions and modules, and how.
 
     Raises:
         InputError: If a dimension or module is not there, an option is out of range, too few
@@ -82,32 +60,29 @@ def write_activation_maps(  # noqa: PLR0913  (one parameter per option of the co
         option = missing[0].replace("_", "-")
         raise InputError(f"{loaded.folder} was trained without {missing[0]}; pass --{option}.")
     sources = {name: read_artifact(paths[name], kind=name) for name in given}
-    names = modules_matching(loaded.planner, modules or ENCODER_BLOCKS)
-    settings = settings_of(steps, sparsity)
-    ends, left_out = known_ends(
-        known_names(dimensions, STYLE_DIMENSIONS),
-        lambda name: style_ends(loaded, sources, name, count=rows, share=share, seed=seed),
-        needed=dimensions is not None,
+    fitted = FittedMaps.of(
+        loaded.planner,
+        STYLE_DIMENSIONS,
+        lambda name: style_ends(
+            loaded,
+            sources,
+            name,
+            count=fitting["rows"],
+            share=fitting["share"],
+            seed=fitting["seed"],
+        ),
+        fitting,
     )
-    sets, facts = fitted_sets(loaded.planner, names, ends, settings)
-    with create_artifact(
+    fitted.write(
         out,
-        kind=KIND,
         command="driving fit-edits",
-        configuration={
-            "checkpoint": str(checkpoint), "dimensions": list(sets), "rows": rows, "share": share,
-            "modules": names, "steps": steps, "sparsity": sparsity, "seed": seed,
-        },
+        checkpoint=checkpoint,
         inputs={
             "checkpoint": loaded.content_hash,
             **{name: source.content_hash for name, source in sources.items()},
         },
         overwrite=overwrite,
-    ) as writer:  # fmt: skip
-        write_maps(writer, sets)
-        writer.notes.update({"fits": facts, "left_out": left_out})
-    sys.stderr.write(told(facts, left_out))
-    return 0
+    )
 
 
 def style_ends(

@@ -1,29 +1,34 @@
 """The command `driving negative`: a worse copy of a trained planner, to be guided away from."""
 
 import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
-from driving.contrastive import SceneDenoiser, no_style, noise_schedule, places
 from driving.evaluation.conditions import asked_styles
 from driving.load import AVERAGED, PLANNER, LoadedPlanner, load_planner
 from driving.planner.diffusion import TRAINING_STEPS, DiffusionPlanner
+from driving.planner.diffusion_decoder import Decoded, SeenScene
+from driving.planner.guided_steps import no_style
 from driving.planner.planner import PLAN_STEPS, PlannerInput, StyleCondition
 from driving.planner.scene_encoder import SceneTokens
 from driving.planning_rows import read_planning_rows
 from driving.style.tables import SAMPLES
 from personalize.checkpoint import KIND
 from personalize.negative_copy import FineTuning, fine_tuned, write_copy
-from personalize.steering.truncated_fine_tuning import pseudo_huber, truncated_states
+from personalize.steering.truncated_fine_tuning import (
+    NoiseSchedule,
+    pseudo_huber,
+    truncated_states,
+)
 
 STEPS_TAKEN, STRIDE = 5, 2
 """Of 25 denoising steps over the 50 that a planner is trained at, so many are taken."""
@@ -140,7 +145,7 @@ def negative_planner(
     student = copy.deepcopy(reference)
     student.decoder.requires_grad_(requires_grad=True)
     rows, device = len(styles.values), styles.values.device
-    every = encoded_scenes(reference, scenes)
+    every, schedule = encoded_scenes(reference, scenes), noise_schedule(reference)
 
     def loss(_number: int) -> Tensor:
         chosen = torch.randint(rows, (min(settings.batch_size, rows),), device=device)
@@ -150,10 +155,53 @@ def negative_planner(
         return truncated_planner_loss(
             SceneDenoiser.of(student, encoded, asked),
             SceneDenoiser.of(reference, encoded, teaching),
+            schedule,
         )
 
     fine_tuned(student, loss, settings, description="steps learnt")
     return student.requires_grad_(requires_grad=True).eval()
+
+
+@dataclass(frozen=True)
+class SceneDenoiser:
+    """A planner's decoder in some scenes under some style: a denoiser of normalised places.
+
+    Attributes:
+        planner: Whose decoder.
+        seen: The scenes as it looks at them.
+        style: What is asked for.
+    """
+
+    planner: DiffusionPlanner
+    seen: SeenScene
+    style: StyleCondition
+
+    @classmethod
+    def of(
+        cls, planner: DiffusionPlanner, encoded: SceneTokens, style: StyleCondition
+    ) -> "SceneDenoiser":
+        """The denoiser of a planner in scenes that were encoded before."""
+        return cls(planner, planner.decoder.see(encoded.tokens, encoded.mask), style)
+
+    def answer(
+        self, noisy: Float[Tensor, "batch candidate time 2"], step: Int[Tensor, " batch"]
+    ) -> Decoded:
+        """Offsets and scores of the candidates at a step of the noise."""
+        planner = self.planner
+        (said,) = planner.decoder(noisy, planner.clean, step.float(), self.style, self.seen)
+        return said
+
+    def __call__(
+        self, noisy: Float[Tensor, "batch candidate time 2"], step: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch candidate time 2"]:
+        """The clean places that a noisy state would end in."""
+        changes = self.planner.changes_of(self.answer(noisy, step), self.planner.anchors)
+        return self.planner.normalised(changes)[..., :2]
+
+
+def noise_schedule(planner: DiffusionPlanner) -> NoiseSchedule:
+    """The steps a planner was trained at; to be made once, as checking it waits for the device."""
+    return NoiseSchedule.of_signal(planner.signal[:TRAINING_STEPS])
 
 
 @torch.no_grad()
@@ -169,7 +217,9 @@ def encoded_scenes(planner: DiffusionPlanner, scenes: PlannerInput) -> SceneToke
     )
 
 
-def truncated_planner_loss(student: SceneDenoiser, reference: SceneDenoiser) -> Float[Tensor, ""]:
+def truncated_planner_loss(
+    student: SceneDenoiser, reference: SceneDenoiser, schedule: NoiseSchedule
+) -> Float[Tensor, ""]:
     """How far the student's answers from further back are from the reference's after a few steps.
 
     States begin at the anchors, noised at a step drawn evenly; the reference takes five steps of
@@ -183,9 +233,8 @@ def truncated_planner_loss(student: SceneDenoiser, reference: SceneDenoiser) -> 
     device = planner.anchors.device
     first = int(torch.randint(STEPS_TAKEN * STRIDE, TRAINING_STEPS, ()))
     path = range(first, first - STEPS_TAKEN * STRIDE - 1, -STRIDE)
-    schedule = noise_schedule(planner)
     drawn = torch.randn(rows, len(planner.anchors), PLAN_STEPS, 2, device=device)
-    start = schedule.noised(places(planner, planner.anchors), drawn, first)
+    start = schedule.noised(planner.clean[..., :2], drawn, first)
     states = truncated_states(reference, start, schedule, path)
     with torch.no_grad():
         target = reference.answer(states.reached, states.reached_step)

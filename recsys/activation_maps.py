@@ -1,31 +1,20 @@
 """The command `recsys fit-edits`: maps on a retriever's encoder that move what it recommends."""
 
-import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from data_prep.artifact import create_artifact, read_artifact, read_manifest
+from data_prep.artifact import read_artifact, read_manifest
 from data_prep.errors import InputError
 from data_prep.schema import INTERACTIONS, ITEMS
 from personalize.steering.contrasting_rows import contrasting_rows
 from personalize.steering.edits import Forward
-from personalize.steering.fitted_maps import (
-    ENCODER_BLOCKS,
-    Ends,
-    fitted_sets,
-    known_ends,
-    known_names,
-    modules_matching,
-    settings_of,
-    told,
-)
-from personalize.steering.stored_maps import KIND, write_maps
+from personalize.steering.fitted_maps import Ends, FittedMaps, FittingOptions
 from recsys.batch import HistoryBatch
 from recsys.collate import prefix_batch, windows
 from recsys.histories import Histories
@@ -41,22 +30,16 @@ Attribute = tuple[Float[np.ndarray, " item"], Bool[np.ndarray, " item"]]
 """A value per item, and where it is known."""
 
 
-def write_activation_maps(  # noqa: PLR0913  (one parameter per option of the command)
+def write_activation_maps(
     *,
     checkpoint: Path,
     out: Path,
     tables: Path | None = None,
     vectors: Path | None = None,
     semantic_ids: Path | None = None,
-    dimensions: Sequence[str] | None = None,
-    rows: int = 32,
-    share: float = 0.25,
-    modules: str | None = None,
-    steps: int = 300,
-    sparsity: float = 0.8,
-    seed: int = 0,
     overwrite: bool = False,
-) -> int:
+    **fitting: Unpack[FittingOptions],
+) -> None:
     """Write an artifact `activation_maps`: one set of maps for every attribute of items.
 
     Maps lead from training contexts whose next items are low on an attribute to those whose next
@@ -69,14 +52,8 @@ def write_activation_maps(  # noqa: PLR0913  (one parameter per option of the co
             `semantic_ids`.
         vectors: Artifact `vectors`.
         semantic_ids: Artifact `semantic_ids`.
-        dimensions: Attributes; all that are known of enough items by default.
-        rows: Contexts of each end, of as many people.
-        share: Share of the contexts that makes an end.
-        modules: Regular expression of module names; the encoder's blocks by default.
-        steps: Steps of the fit.
-        sparsity: Pull of every number towards the identity.
-        seed: Seed of the draw of contexts.
         overwrite: Replace an artifact that is there.
+        fitting: Which attributes and modules, and how.
 
     Raises:
         InputError: If an attribute or module is not there, an option is out of range, too few
@@ -84,33 +61,31 @@ def write_activation_maps(  # noqa: PLR0913  (one parameter per option of the co
         ArtifactMismatch: If an artifact is damaged or not the one trained on.
     """
     loaded = load_recommender(checkpoint, tables=tables, vectors=vectors, semantic_ids=semantic_ids)
-    names = modules_matching(loaded.recommender, modules or ENCODER_BLOCKS)
     attributes = item_attributes(loaded.paths["tables"])
-    settings = settings_of(steps, sparsity)
-    ends, left_out = known_ends(
-        known_names(dimensions, list(attributes)),
-        lambda name: attribute_ends(loaded, attributes[name], count=rows, share=share, seed=seed),
-        needed=dimensions is not None,
+    learnt = learnt_histories(loaded.paths["tables"])
+    fitted = FittedMaps.of(
+        loaded.recommender,
+        list(attributes),
+        lambda name: attribute_ends(
+            loaded,
+            learnt,
+            attributes[name],
+            count=fitting["rows"],
+            share=fitting["share"],
+            seed=fitting["seed"],
+        ),
+        fitting,
     )
-    sets, facts = fitted_sets(loaded.recommender, names, ends, settings)
-    with create_artifact(
+    fitted.write(
         out,
-        kind=KIND,
         command="recsys fit-edits",
-        configuration={
-            "checkpoint": str(checkpoint), "dimensions": list(sets), "rows": rows, "share": share,
-            "modules": names, "steps": steps, "sparsity": sparsity, "seed": seed,
-        },
+        checkpoint=checkpoint,
         inputs={
             "checkpoint": read_manifest(loaded.folder).content_hash,
             **{name: read_manifest(path).content_hash for name, path in loaded.paths.items()},
         },
         overwrite=overwrite,
-    ) as writer:  # fmt: skip
-        write_maps(writer, sets)
-        writer.notes.update({"fits": facts, "left_out": left_out})
-    sys.stderr.write(told(facts, left_out))
-    return 0
+    )
 
 
 def item_attributes(tables: Path) -> dict[str, Attribute]:
@@ -155,13 +130,30 @@ def item_attributes(tables: Path) -> dict[str, Attribute]:
     }
 
 
+def learnt_histories(tables: Path) -> Histories:
+    """Training interactions alone, so that what comes next in them is known in training too.
+
+    Raises:
+        ArtifactMismatch: If the artifact is damaged or of another kind.
+    """
+    interactions = read_artifact(tables, kind="reviews").table(INTERACTIONS)
+    return Histories.from_interactions(interactions.filter(pl.col("split") == "train"))
+
+
 def attribute_ends(
-    loaded: LoadedRecommender, attribute: Attribute, *, count: int, share: float, seed: int
+    loaded: LoadedRecommender,
+    histories: Histories,
+    attribute: Attribute,
+    *,
+    count: int,
+    share: float,
+    seed: int,
 ) -> Ends:
     """Runs on training contexts whose next items are low, and high, on an attribute.
 
     Args:
         loaded: The recommender.
+        histories: See `learnt_histories`.
         attribute: Value per item.
         count: Contexts of each end.
         share: Share of the contexts that makes an end.
@@ -171,9 +163,6 @@ def attribute_ends(
         InputError: If the recommender has no encoder that is known here.
         ValueError: As `contrasting_rows`.
     """
-    source = read_artifact(loaded.paths["tables"], kind="reviews")
-    learnt = source.table(INTERACTIONS).filter(pl.col("split") == "train")
-    histories = Histories.from_interactions(learnt)
     contexts = histories.prefixes(("train",), maximum_history=loaded.maximum_history)
     targets = contexts.starts + contexts.lengths
     values, mask = next_items_mean(histories, targets, attribute)

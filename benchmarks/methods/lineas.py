@@ -32,7 +32,7 @@ from personalize.steering.contrasting_rows import TooFewRows
 from personalize.steering.edit_fits import EndToEnd, lin_act, linear_end_to_end, transport_cost
 from personalize.steering.edits import Maps, active_share, edited
 from personalize.steering.fitted_maps import ENCODER_BLOCKS, Ends, modules_matching
-from recsys.activation_maps import attribute_ends, item_attributes
+from recsys.activation_maps import attribute_ends, item_attributes, learnt_histories
 from recsys.collate import prefix_batch, windows
 from recsys.histories import Histories
 from recsys.load import load_recommender
@@ -160,6 +160,7 @@ def recommender_sweep(checkpoint: Path, fits: int, names: Sequence[str] | None) 
     """Attributes of what a recommender returns, as percentiles among items, and NDCG@10."""
     loaded = load_recommender(checkpoint)
     attributes = item_attributes(loaded.paths["tables"])
+    learnt = learnt_histories(loaded.paths["tables"])
     table = read_artifact(loaded.paths["tables"], kind="reviews").table(INTERACTIONS)
     histories = Histories.from_interactions(table)
     asked = histories.prefixes(("test",), maximum_history=loaded.maximum_history)
@@ -191,7 +192,7 @@ def recommender_sweep(checkpoint: Path, fits: int, names: Sequence[str] | None) 
         values, known = attributes[name]
         if placebo:
             values = np.random.default_rng(seed).permutation(values)
-        return attribute_ends(loaded, (values, known), count=32, share=0.25, seed=seed)
+        return attribute_ends(loaded, learnt, (values, known), count=32, share=0.25, seed=seed)
 
     return sweep(
         str(checkpoint), loaded.recommender, names or list(attributes), ends, measured, fits

@@ -309,7 +309,7 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
             time = noise.new_full((len(style.values),), float(step))
             twice = torch.cat([noisy, noisy]) if guided else noisy
             (said,) = self.decoder(twice, clean, time, style, seen, notes=begun.notes)
-            poses, logits = self._poses(said, begun.anchors), said.logits
+            poses, logits = self.changes_of(said, begun.anchors), said.logits
             if guided:
                 poses, logits = self._guided(poses), self._guided(logits)
             if following is not None:
@@ -345,9 +345,10 @@ class DiffusionPlanner(LearnedPlanner, EncodesScenes):
         share = self.signal[step]
         return share.sqrt() * clean + (1 - share).sqrt() * noise
 
-    def _poses(
+    def changes_of(
         self, said: Decoded, anchors: Float[Tensor, "*#batch candidate time 3"]
     ) -> Float[Tensor, "batch candidate time 3"]:
+        """The changes an answer means: anchors, and offsets in their unit."""
         offsets = said.offsets.to(self.unit.dtype)  # computed in less precision on a GPU
         return torch.addcmul(anchors, offsets, self.unit)
 

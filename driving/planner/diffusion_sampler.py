@@ -128,7 +128,7 @@ class DiffusionSampler(
         seen = state.seen.each_repeated(sets) if sets > 1 else state.seen
         (said,) = planner.decoder(noisy, clean, time, style, seen)
         own = planner.anchors[state.anchors].reshape(clean.shape)
-        changes = torch.addcmul(own, said.offsets.to(own.dtype), planner.unit)
+        changes = planner.changes_of(said, own)
         found = torch.cat([changes.flatten(2), said.logits.to(own.dtype).unsqueeze(-1)], -1)
         return found.reshape(rows, -1, LOGIT + 1)
 

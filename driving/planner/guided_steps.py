@@ -93,5 +93,4 @@ def _said(
 ) -> tuple[Float[Tensor, "batch candidate time 3"], Float[Tensor, "batch candidate"]]:
     time = noisy.new_full((len(noisy),), float(step))
     (said,) = planner.decoder(noisy, planner.clean, time, style, seen)
-    offsets = said.offsets.to(planner.unit.dtype)
-    return torch.addcmul(planner.anchors, offsets, planner.unit), said.logits
+    return planner.changes_of(said, planner.anchors), said.logits

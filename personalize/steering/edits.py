@@ -79,13 +79,14 @@ def edited(model: nn.Module, maps: Maps, strength: float | Float[Tensor, " row"]
         `s * T(z) + (1 - s) * z`. Strengths per row and below 0 are ours.
     """
     values = torch.as_tensor(strength)
-    if not values.isfinite().all():
+    known = values.cpu()  # one wait for the device, however much is asked of it
+    if not known.isfinite().all():
         raise ValueError("strength must be finite.")
-    backwards = bool((values < 0).any())
+    backwards = bool((known < 0).any())
     modules = {name: module_named(model, name) for name in maps}
     thread = threading.get_ident()
     with ExitStack() as stack:
-        for name, module in modules.items() if bool((values != 0).any()) else ():
+        for name, module in modules.items() if known.any() else ():
             undone = maps[name].inverse() if backwards else None
             change = _Change(name, maps[name], undone, values, thread)
             stack.callback(module.register_forward_hook(change).remove)

@@ -1,13 +1,16 @@
 """What the commands that fit edits share: which modules, one set of maps per quality, the facts."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
 
+from data_prep.artifact import create_artifact
 from data_prep.errors import InputError
 from data_prep.progress import track
 from personalize.steering.contrasting_rows import TooFewRows
@@ -19,9 +22,32 @@ from personalize.steering.edits import (
     edited,
     pooled_activations,
 )
+from personalize.steering.stored_maps import KIND, write_maps
 
 ENCODER_BLOCKS = r"encoder\.(layers|attention|feedforward)\.\d+|encoder\.norm(_out)?"
 """The blocks of an encoder, and its last norm."""
+
+
+class FittingOptions(TypedDict):
+    """What is said by the options of `add_fitting_options`, the checkpoint's aside.
+
+    Attributes:
+        dimensions: Qualities; None takes all that enough rows are known of.
+        rows: Rows of each end, of as many owners.
+        share: Share of the rows that makes an end.
+        modules: Regular expression of module names; None takes the encoder's blocks.
+        steps: Steps of the fit.
+        sparsity: Pull of every number towards the identity.
+        seed: Seed of the draw of rows.
+    """
+
+    dimensions: Sequence[str] | None
+    rows: int
+    share: float
+    modules: str | None
+    steps: int
+    sparsity: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -148,3 +174,78 @@ def fitted_sets(
         }
         sets[quality] = maps
     return sets, facts
+
+
+@dataclass(frozen=True)
+class FittedMaps:
+    """What a command that fits edits writes.
+
+    Attributes:
+        sets: Maps by quality.
+        facts: What came of each fit; see `fitted_sets`.
+        left_out: Qualities without maps, and why.
+        configuration: The options as they were understood.
+    """
+
+    sets: Mapping[str, Mapping[str, ActivationMap]]
+    facts: Mapping[str, Mapping[str, Any]]
+    left_out: Mapping[str, str]
+    configuration: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        known: Sequence[str],
+        ends_of: Callable[[str], Ends],
+        options: FittingOptions,
+    ) -> "FittedMaps":
+        """Fit maps for every quality asked for.
+
+        Args:
+            model: In evaluation mode.
+            known: The qualities there are.
+            ends_of: Finds the ends of one.
+            options: Of the command.
+
+        Raises:
+            InputError: If an option is out of range, a quality or module is not there, too few
+                rows are at an end, or activations are not finite.
+        """
+        names = modules_matching(model, options["modules"] or ENCODER_BLOCKS)
+        settings = settings_of(options["steps"], options["sparsity"])
+        wanted = options["dimensions"]
+        ends, left_out = known_ends(known_names(wanted, known), ends_of, needed=wanted is not None)
+        sets, facts = fitted_sets(model, names, ends, settings)
+        configuration = {**options, "dimensions": list(sets), "modules": names}
+        return cls(sets, facts, left_out, configuration)
+
+    def write(
+        self,
+        out: Path,
+        *,
+        command: str,
+        checkpoint: Path,
+        inputs: Mapping[str, str],
+        overwrite: bool,
+    ) -> None:
+        """Write an artifact `activation_maps`, and say what came of it on standard error.
+
+        Args:
+            out: Folder of the artifact.
+            command: The command that writes it.
+            checkpoint: As the command was given it.
+            inputs: Content hashes of what was read.
+            overwrite: Replace an artifact that is there.
+        """
+        with create_artifact(
+            out,
+            kind=KIND,
+            command=command,
+            configuration={"checkpoint": str(checkpoint), **self.configuration},
+            inputs=inputs,
+            overwrite=overwrite,
+        ) as writer:
+            write_maps(writer, self.sets)
+            writer.notes.update({"fits": dict(self.facts), "left_out": dict(self.left_out)})
+        sys.stderr.write(told(self.facts, self.left_out))

@@ -11,17 +11,13 @@ from data_prep.artifact import create_artifact, read_artifact
 from data_prep.errors import InputError
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.__main__ import main
-from driving.contrastive import (
-    ContrastivePlanner,
-    SceneDenoiser,
-    clean_anchors,
-    noise_schedule,
-    places,
-)
+from driving.contrastive import ContrastivePlanner
 from driving.load import load_planner
 from driving.negative import (
+    SceneDenoiser,
     encoded_scenes,
     negative_planner,
+    noise_schedule,
     training_contexts,
     truncated_planner_loss,
 )
@@ -127,13 +123,11 @@ def test_the_denoiser_is_what_the_planner_was_trained_as():
     denoiser = SceneDenoiser.of(made, encoded, style)
     noise = torch.randn(2, 4, 8, 2)
     step = torch.tensor([7, 7])
-    noisy = noise_schedule(made).noised(places(made, made.anchors), noise, 7)
+    noisy = noise_schedule(made).noised(made.clean[..., :2], noise, 7)
     shares = made.signal[7]
-    assert torch.allclose(
-        noisy, shares.sqrt() * clean_anchors(made)[..., :2] + (1 - shares).sqrt() * noise
-    )
+    assert torch.allclose(noisy, shares.sqrt() * made.clean[..., :2] + (1 - shares).sqrt() * noise)
     seen = made.decoder.see(encoded.tokens, encoded.mask)
-    (said,) = made.decoder(noisy, clean_anchors(made), step.float(), style, seen)
+    (said,) = made.decoder(noisy, made.clean, step.float(), style, seen)
     poses = made.anchors + said.offsets * made.unit
     expected = (poses[..., :2] - made.centre_m) / made.scale_m
     assert torch.allclose(denoiser(noisy, step), expected, atol=1e-6)
@@ -146,7 +140,7 @@ def test_a_student_that_says_the_same_as_an_unmoved_reference_has_nothing_to_lea
     encoded = made.encoder(random_scene(3))
     denoiser = SceneDenoiser.of(made, encoded, random_style(3))
     torch.manual_seed(1)
-    loss = truncated_planner_loss(denoiser, denoiser)
+    loss = truncated_planner_loss(denoiser, denoiser, noise_schedule(made))
     shares = denoiser.answer(torch.zeros(3, 4, 8, 2), torch.zeros(3).long()).logits.softmax(-1)
     entropy = -(shares * shares.log()).sum(-1).mean()
     assert float(loss.detach()) == pytest.approx(float(entropy.detach()), abs=1e-4)
@@ -166,6 +160,14 @@ def test_only_the_decoder_of_the_copy_is_trained_and_the_planner_stays_as_it_is(
     }
     assert changed == {"decoder"}
     assert all(weight.requires_grad for weight in worse.parameters())
+
+
+def test_the_planners_own_dropout_hides_styles_from_the_copy():
+    made, scene, settings = planner(), random_scene(6), FineTuning(steps=2, batch_size=4)
+    made.style_dropout = type(made.style_dropout)(whole=1.0)
+    hidden = negative_planner(made, scene, random_style(6), settings, told=True).state_dict()
+    none = negative_planner(made, scene, no_style(6), settings, told=True).state_dict()
+    assert all(torch.equal(value, none[name]) for name, value in hidden.items())
 
 
 def test_scenes_are_encoded_the_same_a_few_at_a_time(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_prep.artifact import read_artifact, read_manifest
-from data_prep.errors import InputError
+from data_prep.errors import ArtifactMismatch, InputError
 from driving import activation_maps
 from driving.__main__ import main
 from driving.activation_maps import scene_reading, style_ends
@@ -78,6 +78,14 @@ def test_ends_are_slow_and_fast_drivers_of_training_scenes(loaded, paths, monkey
     mask = ends.low()
     assert mask is not None
     assert mask.shape[0] == 2
+
+
+def test_style_vectors_of_other_samples_are_refused(loaded, paths, monkeypatch):
+    sources = {n: read_artifact(paths[n], kind=n) for n in ("scenes", "styles", "style_vectors")}
+    fewer = sources["styles"].table(SAMPLES)[1:]
+    monkeypatch.setattr(type(sources["styles"]), "table", lambda *_: fewer)
+    with pytest.raises(ArtifactMismatch, match=r"samples, there are .*make it again from these"):
+        style_ends(loaded, sources, "speed", count=2, share=0.5, seed=0)
 
 
 def read_speeds(sources) -> np.ndarray:

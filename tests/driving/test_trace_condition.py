@@ -106,6 +106,7 @@ def test_no_way_point_is_no_trace(guidance):
     assert torch.equal(found.poses[:, :-1], plain.poses)
     assert torch.equal(found.scores[:, :-1], plain.scores)
     assert found.scores[:, -1].isneginf().all()
+    assert torch.equal(found.poses[:, -1], found.poses[:, 0])  # no safer one, to move the gate by
     dirty = replace(no_trace(ROWS), points=torch.randn(ROWS, 8, 2))
     assert torch.equal(planner.plan(scene, style, trace=dirty).poses, found.poses)
 
@@ -274,6 +275,12 @@ def test_unknown_steps_have_no_way_point_and_are_not_edited():
     assert not trace.mask[:, 5:].any()
     assert not trace.points[:, 5:].any()
     assert torch.equal(learnt, future)
+    mask[:], mask[:, 2] = True, False  # edited, with a gap
+    future = random_futures(rows) * mask[..., None]
+    trace, learnt = draw(future, mask, going_on(straight_scene(rows)))
+    assert not torch.equal(learnt, future)
+    assert not learnt[:, 2].any()
+    assert not trace.mask[:, 2].any()
 
 
 def test_what_is_edited_is_learnt_as_it_is_asked_for():

@@ -85,6 +85,15 @@ def test_tuning_goes_down_the_loss_in_so_many_steps_and_repeats_itself():
     assert run(2) != (losses, weight)
 
 
+def test_a_gradient_of_any_size_counts_as_one_of_norm_1_at_most():
+    """After a step down a slope of 1000 one of 1 up turns back; with 1000 in mind it would not."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    slopes, settings = (1000.0, -1.0), FineTuning(steps=2, learning_rate=0.1)
+    fine_tuned(model, lambda step: slopes[step] * model.weight.sum(), settings, description="x")
+    assert -0.1 < float(model.weight.detach()) < -0.08
+
+
 def test_tuning_that_diverges_says_so():
     model = nn.Linear(1, 1)
     with pytest.raises(InputError, match="Fine-tuning diverged; lower --learning-rate"):

@@ -15,7 +15,12 @@ from personalize.steering.edits import edited
 from personalize.steering.stored_maps import read_maps
 from recsys import activation_maps
 from recsys.__main__ import main
-from recsys.activation_maps import item_attributes, next_items_mean, reading
+from recsys.activation_maps import (
+    item_attributes,
+    learnt_histories,
+    next_items_mean,
+    reading,
+)
 from recsys.baselines.popularity import Popularity
 from recsys.collate import Ragged, prefix_batch
 from recsys.histories import Histories
@@ -131,6 +136,13 @@ def test_attributes_come_from_training_alone(paths):
     np.testing.assert_allclose(values, np.log1p(counts))
     assert known.all()
     assert (found["rating"][1] == (counts > 0)).all()
+
+
+def test_what_comes_next_is_of_training_alone(paths):
+    met = read_artifact(paths["tables"], kind="reviews").table(INTERACTIONS)
+    learnt = met.filter(pl.col("split") == "train")
+    assert len(learnt) < len(met)
+    assert sorted(learnt_histories(paths["tables"]).item_ids) == sorted(learnt["item_id"])
 
 
 def test_a_context_is_judged_by_its_next_three_items_of_the_same_person():

@@ -126,6 +126,21 @@ def test_a_copy_draws_nearer_to_what_the_recommender_answers_anyway(kind: str):
         assert float(negative.loss(batch)) < float(made.loss(batch)) - 0.01
 
 
+def test_the_copy_learns_as_in_training_from_a_reference_in_use(monkeypatch):
+    modes = []
+    answers, loss = MenderEmb.recommend, MenderEmb.loss
+    monkeypatch.setattr(
+        MenderEmb,
+        "recommend",
+        lambda s, *a, **k: (modes.append(s.training), answers(s, *a, **k))[1],
+    )
+    monkeypatch.setattr(MenderEmb, "loss", lambda s, *a: (modes.append(s.training), loss(s, *a))[1])
+    settings = FineTuning(steps=1, batch_size=4)
+    negative = negative_recommender(mender(), contexts(), settings, SelfSampling())
+    assert modes == [False, True]
+    assert not negative.training
+
+
 def test_the_same_seed_makes_the_same_copy_and_another_one_another():
     torch.manual_seed(0)
     made = CausalRetriever(CATALOGUE, size=CAUSAL)

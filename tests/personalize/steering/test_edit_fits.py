@@ -83,6 +83,40 @@ def test_the_group_pull_grows_with_the_width_and_takes_a_module_out_whole():
     assert fitted(5.01).tolist() == [0.0] * 4
 
 
+def test_the_group_pull_is_counted_with_the_width_where_a_step_is_taken_back():
+    """The step makes 25 of cost to 7.45, but both rows of norm 2.7 pull by 2 * sqrt(4) * 5.4."""
+    source = torch.tensor([[0.0] * 4, [2.0] * 4])
+    target = source + torch.tensor([0.0, 0.0, 3.0, 4.0])
+    model = identities(1)
+    settings = EndToEnd(
+        steps=1, optimizer=partial(SGD, lr=0.45), group_sparsity=2.0, standardized=False
+    )
+    runs = running(model, source), running(model, target)
+    maps = linear_end_to_end(model, ["0"], *runs, settings=settings)
+    assert maps["0"].shift.tolist() == [0.0] * 4
+
+
+def test_steps_grow_shorter_along_a_cosine():
+    """4 away from 0, so steps of 0.1 * 2 * 4 and then, at half the size, of 0.05 * 2 * 3.2."""
+    model, settings = identities(1), EndToEnd(steps=2, standardized=False)
+    runs = running(model, torch.zeros(2, 1)), running(model, torch.full((2, 1), 4.0))
+    maps = linear_end_to_end(model, ["0"], *runs, settings=settings)
+    torch.testing.assert_close(maps["0"].shift, torch.tensor([1.12]))
+
+
+def test_the_standard_unit_is_of_source_and_target_and_no_coordinate_has_less_than_a_tenth():
+    """Variances 1 and 7 give a unit of 2; 0 beside them one of sqrt(0.01 * 4 / 2)."""
+    model, root, least = identities(1), 7**0.5, 0.02**0.5
+    source = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    target = torch.tensor([[10 - root, least], [10 + root, least]])
+    settings = EndToEnd(steps=1, sparsity=1.0)
+    runs = running(model, source), running(model, target)
+    maps = linear_end_to_end(model, ["0"], *runs, settings=settings)
+    # Steps of 0.1 * 9 and 0.1 * 2 units, less the threshold of 0.1; that of the slope is below it.
+    torch.testing.assert_close(maps["0"].shift, torch.tensor([0.8 * 2, 0.1 * least]))
+    assert maps["0"].scale.tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("optimizer", "standardized"),
     [(partial(SGD, lr=0.1), True), (partial(SGD, lr=0.1), False), (partial(Adam, lr=0.1), True)],

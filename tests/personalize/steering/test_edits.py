@@ -119,6 +119,8 @@ def test_nested_edits_are_made_from_the_outside_in_and_come_off():
     sets = {"double": {"0": double}, "add": {"0": add}}
     with edited_by_all(model, sets, {"add": 1.0, "double": 0.5}):
         assert model(one).item() == 4.5
+    with edited_by_all(model, sets, {"add": 1.0}):
+        assert model(one).item() == 4.0
     assert hook_count(model) == 0
 
 

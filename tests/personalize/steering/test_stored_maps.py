@@ -66,6 +66,14 @@ def test_rows_come_from_the_ends_and_from_different_owners():
     assert not np.array_equal(other.low, low)
 
 
+def test_no_owner_is_drawn_before_others_for_its_number():
+    """Two of twenty at an end: the first ten are half of them over many seeds, not all."""
+    rows = np.arange(40)
+    draws = [contrasting_rows(rows * 1.0, rows >= 0, rows, count=2, share=0.5, seed=seed).low
+             for seed in range(50)]  # fmt: skip
+    assert 0.3 < np.mean(np.concatenate(draws) < 10) < 0.7
+
+
 def test_ends_that_are_too_small_are_refused():
     values, mask = np.arange(8.0), np.ones(8, np.bool_)
     with pytest.raises(TooFewRows, match="rows of 3 owners, got 2"):

@@ -33,8 +33,8 @@ from driving.simulation.frames import unwrapped
 from driving.simulation.state import Motion
 from driving.style.tables import SAMPLES
 from driving.world import World
-from personalize.rewards.critic import Critic, Transitions, returns_to_go
-from personalize.rewards.critic_training import CriticTraining, fit_critic
+from personalize.rewards.critic import Critic, CriticContext, Transitions, transitions_along
+from personalize.rewards.critic_training import CriticTraining, fitted_critic
 from personalize.rewards.stored_critic import write_critic
 
 FUTURE_S = 4.0
@@ -140,12 +140,8 @@ def write_driving_critic(  # noqa: PLR0913  (one parameter per option of the com
     stride = _stride(train)
     log = driven(source, train, stride=stride, seed=seed)
     data = transitions(log, _ended(train, stride), discount=discount)
-    torch.manual_seed(seed)
-    sizes = {name: getattr(data, name).shape[1] for name in ("state", "action", "preference")}
-    critic = Critic(**sizes, width=width, discount=discount)
-    losses = fit_critic(
-        critic, data, CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
-    )
+    settings = CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
+    critic, losses = fitted_critic(data, settings, width=width, discount=discount)
     facts = losses | choice_facts(source, critic, test, seed=seed)
     write_critic(
         out,
@@ -259,17 +255,13 @@ def driven(source: _Source, samples: pl.DataFrame, *, stride: int, seed: int) ->
 
 def transitions(log: Driven, ended: Bool[Tensor, " row"], *, discount: float) -> Transitions:
     """From every sample to the same driver's next one."""
-    then = torch.arange(len(ended)) + (~ended).long()
-    return Transitions(
-        log.state,
-        log.preference,
+    return transitions_along(
+        CriticContext(log.state, log.preference),
         log.action,
         log.reward,
-        log.state[then],
-        log.preference[then],
         ended,
-        returns_to_go(log.reward, ended, discount),
         log.candidates,
+        discount=discount,
     )
 
 

@@ -19,8 +19,8 @@ from data_prep.artifact import read_artifact, read_manifest
 from data_prep.errors import InputError
 from data_prep.schema import INTERACTIONS
 from personalize.conditioning.selection import Latest
-from personalize.rewards.critic import Critic, CriticContext, Transitions, returns_to_go
-from personalize.rewards.critic_training import CriticTraining, fit_critic
+from personalize.rewards.critic import Critic, CriticContext, Transitions, transitions_along
+from personalize.rewards.critic_training import CriticTraining, fitted_critic
 from personalize.rewards.stored_critic import write_critic
 from recsys.batch import HistoryBatch
 from recsys.critic_reader import CriticReader
@@ -100,12 +100,8 @@ def write_recommender_critic(  # noqa: PLR0913  (one parameter per option of the
     }
     keys = reader.actions()
     training = transitions(logs["train"], keys, discount=discount)
-    torch.manual_seed(seed)
-    sizes = {name: getattr(training, name).shape[1] for name in ("state", "action", "preference")}
-    critic = Critic(**sizes, width=width, discount=discount)
-    losses = fit_critic(
-        critic, training, CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
-    )
+    settings = CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
+    critic, losses = fitted_critic(training, settings, width=width, discount=discount)
     facts = {"rows": len(training), **losses, **ranking_facts(critic, logs, keys)}
     write_critic(
         out,
@@ -180,19 +176,13 @@ def logged(
 
 def transitions(log: Logged, keys: Float[Tensor, "item action"], *, discount: float) -> Transitions:
     """From every interaction to the next one of the same person."""
-    then = (torch.arange(len(log.ended)) + 1).clamp_max(len(log.ended) - 1)
-    then = torch.where(log.ended, torch.arange(len(log.ended)), then)
-    state, preference = log.contexts.state, log.contexts.preference
-    return Transitions(
-        state,
-        preference,
+    return transitions_along(
+        log.contexts,
         keys[log.item_ids],
         log.rewards,
-        state[then],
-        preference[then],
         log.ended,
-        returns_to_go(log.rewards, log.ended, discount),
         keys[log.candidates],
+        discount=discount,
     )
 
 

@@ -65,7 +65,7 @@ def main() -> None:
             )
             differences[f"{world} {count}"] = [gap.mean, gap.low, gap.high]
             print(f"{'':19} given - network    {gap.mean:8.3f}   {gap.low:6.3f} to {gap.high:6.3f}")
-    shown = all(differences[f"like {n}"][1] > 0 for n in (10, 30) if f"like {n}" in differences)
+    shown = all(differences.get(f"like {n}", (0, 0, 0))[1] > 0 for n in (10, 30))
     print("shown" if shown else "not shown")
     if options.json:
         criterion = (__doc__ or "").split("\n\n")[-1].strip()

@@ -19,6 +19,7 @@ from data_prep.artifact import read_artifact, read_manifest
 from data_prep.errors import InputError
 from data_prep.schema import INTERACTIONS
 from personalize.conditioning.selection import Latest
+from personalize.evaluation.rank_correlation import rank_correlation
 from personalize.rewards.critic import Critic, CriticContext, Transitions, transitions_along
 from personalize.rewards.critic_training import CriticTraining, fitted_critic
 from personalize.rewards.stored_critic import write_critic
@@ -199,18 +200,12 @@ def ranking_facts(
     smoothed = (sums + 5 * mean) / (counts + 5)
     rated = test.rated
     return {
-        "worth_and_stars": rank_correlation(worth[rated], test.rewards[rated]),
-        "mean_and_stars": rank_correlation(smoothed[test.item_ids][rated], test.rewards[rated]),
+        name: rank_correlation(said[rated].numpy(), test.rewards[rated].numpy())
+        for name, said in (
+            ("worth_and_stars", worth),
+            ("mean_and_stars", smoothed[test.item_ids]),
+        )
     }
-
-
-def rank_correlation(first: Float[Tensor, " row"], second: Float[Tensor, " row"]) -> float:
-    """Spearman's, equal values sharing their mean rank; 0 where one of them never changes."""
-    ranks = [pl.Series(values.numpy()).rank("average").to_numpy() for values in (first, second)]
-    spreads = [rank.std() for rank in ranks]
-    if not all(spread > 0 for spread in spreads):
-        return 0.0
-    return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
 def _data(loaded: LoadedRecommender, preferences: Path | None) -> InteractionDataModule:

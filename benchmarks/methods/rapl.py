@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personalize.evaluation.intervals import bootstrap_interval
+from personalize.evaluation.rank_correlation import rank_correlation
 from personalize.rewards.optimal_transport import (
     AlignedFeatures,
     Examples,
@@ -109,7 +110,10 @@ def measured(world: str, comparisons: int, seed: int) -> dict[str, float]:
         "network": network(pool, pairs, held_out),
         "plain": distance(held_out, pool[favourite]),
     }
-    return {name: spearman(score, utility[POOL:]) for name, score in scores.items()}
+    return {
+        name: rank_correlation(score.numpy(), utility[POOL:].numpy())
+        for name, score in scores.items()
+    }
 
 
 def smooth(count: int, draw: torch.Generator) -> Tensor:
@@ -157,12 +161,6 @@ def network(pool: Tensor, pairs: Tensor, asked: Tensor) -> Tensor:
         optimizer.step()
     with torch.no_grad():
         return reward(asked)
-
-
-def spearman(first: Tensor, second: Tensor) -> float:
-    """Rank correlation; there are no ties."""
-    ranks = torch.stack((first, second)).argsort(1).argsort(1).double()
-    return float(torch.corrcoef(ranks)[0, 1])
 
 
 if __name__ == "__main__":

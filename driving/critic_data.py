@@ -18,8 +18,9 @@ from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
 from driving.critic_reader import critic_context, plan_features
 from driving.evaluation.conditions import asked_styles
-from driving.evaluation.judge import logged_ride, tracked, whole_ride_safety
+from driving.evaluation.judge import logged_ride, whole_ride_safety
 from driving.evaluation.teach import LEAST_SPOILED, MOST_SPOILED, spoiled_drives
+from driving.goals import driven_candidates
 from driving.load import LoadedPlanner, load_planner
 from driving.metrics.drivable_area import DrivableArea
 from driving.metrics.score import pdm_score
@@ -28,11 +29,12 @@ from driving.planner.planner import Planner, PlannerInput, StyleCondition
 from driving.planner_input import planner_input
 from driving.planning_rows import HISTORY_S, logged_future
 from driving.scene_store import SceneStore
+from driving.simulation.frames import unwrapped
 from driving.simulation.state import Motion
 from driving.style.tables import SAMPLES
 from driving.world import World
-from personalize.rewards.critic import Critic, Transitions, returns_to_go
-from personalize.rewards.critic_training import CriticTraining, fit_critic
+from personalize.rewards.critic import Critic, CriticContext, Transitions, transitions_along
+from personalize.rewards.critic_training import CriticTraining, fitted_critic
 from personalize.rewards.stored_critic import write_critic
 
 FUTURE_S = 4.0
@@ -59,9 +61,9 @@ class DrivingRewards:
     collision: float = 2.0
 
     def __call__(self, world: World, ride: Motion, area: DrivableArea) -> Float[Tensor, " batch"]:
-        """The reward of each ride, [batch, step]."""
+        """The reward of each ride; their dimensions are [batch, step]."""
         speed = ride.speed_mps
-        (turning,) = torch.gradient(_unwrapped(ride.poses[..., 2]), spacing=world.step_s, dim=-1)
+        (turning,) = torch.gradient(unwrapped(ride.poses[..., 2]), spacing=world.step_s, dim=-1)
         across = speed * turning
         strain = (ride.acceleration_mps2.square() + across.square()) / SAFE_DECELERATION_MPS2**2
         safe = whole_ride_safety(world, ride, area)
@@ -115,7 +117,7 @@ def write_driving_critic(  # noqa: PLR0913  (one parameter per option of the com
         checkpoint: A run, whose best one is taken, or a checkpoint.
         out: Folder to write.
         condition: Style beside every sample, of the run's style vectors; `none` reads no style.
-        maximum_samples: Most samples of a split, as whole drivers; None takes all.
+        maximum_samples: Most samples of a split, driver by driver; None takes all.
         candidate_weight: Of the candidates' term; 0 leaves it out.
         steps: Gradient steps.
         width: Of the critic's hidden layers.
@@ -138,12 +140,8 @@ def write_driving_critic(  # noqa: PLR0913  (one parameter per option of the com
     stride = _stride(train)
     log = driven(source, train, stride=stride, seed=seed)
     data = transitions(log, _ended(train, stride), discount=discount)
-    torch.manual_seed(seed)
-    sizes = {name: getattr(data, name).shape[1] for name in ("state", "action", "preference")}
-    critic = Critic(**sizes, width=width, discount=discount)
-    losses = fit_critic(
-        critic, data, CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
-    )
+    settings = CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
+    critic, losses = fitted_critic(data, settings, width=width, discount=discount)
     facts = losses | choice_facts(source, critic, test, seed=seed)
     write_critic(
         out,
@@ -257,17 +255,13 @@ def driven(source: _Source, samples: pl.DataFrame, *, stride: int, seed: int) ->
 
 def transitions(log: Driven, ended: Bool[Tensor, " row"], *, discount: float) -> Transitions:
     """From every sample to the same driver's next one."""
-    then = torch.arange(len(ended)) + (~ended).long()
-    return Transitions(
-        log.state,
-        log.preference,
+    return transitions_along(
+        CriticContext(log.state, log.preference),
         log.action,
         log.reward,
-        log.state[then],
-        log.preference[then],
         ended,
-        returns_to_go(log.reward, ended, discount),
         log.candidates,
+        discount=discount,
     )
 
 
@@ -291,8 +285,7 @@ def choice_facts(
         world, scene, style = source.world(samples[rows[start : start + WORLDS_AT_ONCE]])
         context = critic_context(source.encoder, scene, style)
         plans = source.planner.plan(scene, style)
-        rides = [tracked(scene, plans.poses[:, n]) for n in range(plans.poses.shape[1])]
-        score = pdm_score(world, _candidates(rides), source.area).score.float()
+        score = pdm_score(world, driven_candidates(scene, plans.poses), source.area).score.float()
         worth = critic(plan_features(scene, plans.poses).float(), context)
         future, _ = logged_future(world)
         pair = torch.cat(
@@ -317,11 +310,6 @@ def _chosen(
     return values.gather(1, number[:, None])[:, 0]
 
 
-def _candidates(rides: list[Motion]) -> Motion:
-    names = Motion.__dataclass_fields__
-    return Motion(*(torch.stack([getattr(ride, name) for ride in rides], 1) for name in names))
-
-
 def _spoiling(scene: PlannerInput, draw: torch.Generator) -> Float[Tensor, "batch spoiled 2"]:
     low, high = torch.tensor(LEAST_SPOILED), torch.tensor(MOST_SPOILED)
     return low + (high - low) * torch.rand(len(scene.ego_history), SPOILED, 2, generator=draw)
@@ -338,8 +326,3 @@ def _ended(samples: pl.DataFrame, stride: int) -> Bool[Tensor, " row"]:
     driver, step = (samples[name].to_numpy() for name in ("driver_id", "step"))
     goes_on = (driver[1:] == driver[:-1]) & (step[1:] - step[:-1] == stride)
     return torch.from_numpy(np.append(~goes_on, values=True))
-
-
-def _unwrapped(heading_rad: Float[Tensor, "batch step"]) -> Float[Tensor, "batch step"]:
-    turns = torch.remainder(heading_rad.diff(dim=-1) + torch.pi, 2 * torch.pi) - torch.pi
-    return torch.cat((heading_rad[:, :1], heading_rad[:, :1] + turns.cumsum(-1)), -1)

@@ -19,8 +19,9 @@ from data_prep.artifact import read_artifact, read_manifest
 from data_prep.errors import InputError
 from data_prep.schema import INTERACTIONS
 from personalize.conditioning.selection import Latest
-from personalize.rewards.critic import Critic, CriticContext, Transitions, returns_to_go
-from personalize.rewards.critic_training import CriticTraining, fit_critic
+from personalize.evaluation.rank_correlation import rank_correlation
+from personalize.rewards.critic import Critic, CriticContext, Transitions, transitions_along
+from personalize.rewards.critic_training import CriticTraining, fitted_critic
 from personalize.rewards.stored_critic import write_critic
 from recsys.batch import HistoryBatch
 from recsys.critic_reader import CriticReader
@@ -100,12 +101,8 @@ def write_recommender_critic(  # noqa: PLR0913  (one parameter per option of the
     }
     keys = reader.actions()
     training = transitions(logs["train"], keys, discount=discount)
-    torch.manual_seed(seed)
-    sizes = {name: getattr(training, name).shape[1] for name in ("state", "action", "preference")}
-    critic = Critic(**sizes, width=width, discount=discount)
-    losses = fit_critic(
-        critic, training, CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
-    )
+    settings = CriticTraining(steps=steps, candidate_weight=candidate_weight, seed=seed)
+    critic, losses = fitted_critic(training, settings, width=width, discount=discount)
     facts = {"rows": len(training), **losses, **ranking_facts(critic, logs, keys)}
     write_critic(
         out,
@@ -180,19 +177,13 @@ def logged(
 
 def transitions(log: Logged, keys: Float[Tensor, "item action"], *, discount: float) -> Transitions:
     """From every interaction to the next one of the same person."""
-    then = (torch.arange(len(log.ended)) + 1).clamp_max(len(log.ended) - 1)
-    then = torch.where(log.ended, torch.arange(len(log.ended)), then)
-    state, preference = log.contexts.state, log.contexts.preference
-    return Transitions(
-        state,
-        preference,
+    return transitions_along(
+        log.contexts,
         keys[log.item_ids],
         log.rewards,
-        state[then],
-        preference[then],
         log.ended,
-        returns_to_go(log.rewards, log.ended, discount),
         keys[log.candidates],
+        discount=discount,
     )
 
 
@@ -209,18 +200,12 @@ def ranking_facts(
     smoothed = (sums + 5 * mean) / (counts + 5)
     rated = test.rated
     return {
-        "worth_and_stars": rank_correlation(worth[rated], test.rewards[rated]),
-        "mean_and_stars": rank_correlation(smoothed[test.item_ids][rated], test.rewards[rated]),
+        name: rank_correlation(said[rated].numpy(), test.rewards[rated].numpy())
+        for name, said in (
+            ("worth_and_stars", worth),
+            ("mean_and_stars", smoothed[test.item_ids]),
+        )
     }
-
-
-def rank_correlation(first: Float[Tensor, " row"], second: Float[Tensor, " row"]) -> float:
-    """Spearman's, equal values sharing their mean rank; 0 where one of them never changes."""
-    ranks = [pl.Series(values.numpy()).rank("average").to_numpy() for values in (first, second)]
-    spreads = [rank.std() for rank in ranks]
-    if not all(spread > 0 for spread in spreads):
-        return 0.0
-    return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
 def _data(loaded: LoadedRecommender, preferences: Path | None) -> InteractionDataModule:

@@ -19,7 +19,7 @@ import polars as pl
 import torch
 from jaxtyping import Float
 from safetensors.numpy import load_file
-from scipy.stats import ks_2samp, spearmanr
+from scipy.stats import ks_2samp
 from torch import Tensor
 
 from data_prep.artifact import read_artifact
@@ -27,6 +27,7 @@ from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.scene_store import SceneStore
 from driving.style.tables import SAMPLES
 from personalize.evaluation.intervals import bootstrap_interval
+from personalize.evaluation.rank_correlation import rank_correlation
 from personalize.preference_optimization.comparisons import Comparisons, comparison_accuracy
 from personalize.rewards.attribute_strengths import AttributeStrengths, fit_attribute_strengths
 from personalize.rewards.bradley_terry import RewardTraining
@@ -107,7 +108,9 @@ def one_seed(seed: int) -> dict[str, float]:
         sure = held.rows((held.strength > 0).nonzero()[:, 0])
         right = comparison_accuracy(strengths[:, number], sure)
         result[f"held-out comparisons right, {name}"] = float(right.mean())
-        result[f"Spearman with the truth, {name}"] = rank_correlation(strengths[:, number], truth)
+        result[f"Spearman with the truth, {name}"] = rank_correlation(
+            strengths[:, number].numpy(), truth.numpy()
+        )
     return result | picked(model, shown[train], generator)
 
 
@@ -239,7 +242,7 @@ def drives(folder: Path, seeds: tuple[int, ...]) -> dict[str, Any]:
             sure = judged.rows((judged.strength > 0).nonzero()[:, 0])
             right = comparison_accuracy(strengths[:, number], sure).mean()
             row[f"held-out comparisons right, {name}"] = float(right)
-            rank = rank_correlation(strengths[known, number], truth[known])
+            rank = rank_correlation(strengths[known, number].numpy(), truth[known].numpy())
             row[f"Spearman with the rule, {name}"] = rank
         rows.append(row)
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
@@ -248,11 +251,6 @@ def drives(folder: Path, seeds: tuple[int, ...]) -> dict[str, Any]:
         "measures": measures, "drives": len(learnt[0]), "held_out": len(held[0]),
         "seeds": list(seeds),
     }  # fmt: skip
-
-
-def rank_correlation(first: Float[Tensor, " row"], second: Float[Tensor, " row"]) -> float:
-    """Spearman's correlation."""
-    return float(np.asarray(spearmanr(first.numpy(), second.numpy())[0]))
 
 
 def compared_known(

@@ -32,6 +32,7 @@ import torch
 
 from data_prep.artifact import map_arrays
 from personalize.evaluation.intervals import bootstrap_interval
+from personalize.evaluation.rank_correlation import rank_correlation
 from personalize.preference_optimization.label_transfer import (
     Transfer,
     TransferredLabels,
@@ -203,12 +204,6 @@ def fitted(
     return model
 
 
-def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Rank correlation; there are no ties."""
-    ranks = [value.argsort().argsort() for value in (first, second)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
 def reward(seed: int) -> dict[str, float]:
     """Rewards from transferred and from true labels, on new points."""
     source, utility, target, truth = clouds("copy", seed)
@@ -223,7 +218,7 @@ def reward(seed: int) -> dict[str, float]:
     for name, said in (("transferred", labels), ("true", compared(truth))):
         torch.manual_seed(seed)
         model = fitted(target / scale, said, GaussianReward(3, width=16), weighed=True)
-        scores[name] = spearman(asked(model, new / scale), worth)
+        scores[name] = rank_correlation(asked(model, new / scale), worth)
     return scores | {"transferred / true": scores["transferred"] / scores["true"]}
 
 

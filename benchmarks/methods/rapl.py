@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from personalize.evaluation.intervals import bootstrap_interval
+from personalize.evaluation.rank_correlation import rank_correlation
 from personalize.rewards.optimal_transport import (
     AlignedFeatures,
     Examples,
@@ -65,7 +66,7 @@ def main() -> None:
             )
             differences[f"{world} {count}"] = [gap.mean, gap.low, gap.high]
             print(f"{'':19} given - network    {gap.mean:8.3f}   {gap.low:6.3f} to {gap.high:6.3f}")
-    shown = all(differences[f"like {n}"][1] > 0 for n in (10, 30) if f"like {n}" in differences)
+    shown = all(differences.get(f"like {n}", (0, 0, 0))[1] > 0 for n in (10, 30))
     print("shown" if shown else "not shown")
     if options.json:
         criterion = (__doc__ or "").split("\n\n")[-1].strip()
@@ -109,7 +110,10 @@ def measured(world: str, comparisons: int, seed: int) -> dict[str, float]:
         "network": network(pool, pairs, held_out),
         "plain": distance(held_out, pool[favourite]),
     }
-    return {name: spearman(score, utility[POOL:]) for name, score in scores.items()}
+    return {
+        name: rank_correlation(score.numpy(), utility[POOL:].numpy())
+        for name, score in scores.items()
+    }
 
 
 def smooth(count: int, draw: torch.Generator) -> Tensor:
@@ -157,12 +161,6 @@ def network(pool: Tensor, pairs: Tensor, asked: Tensor) -> Tensor:
         optimizer.step()
     with torch.no_grad():
         return reward(asked)
-
-
-def spearman(first: Tensor, second: Tensor) -> float:
-    """Rank correlation; there are no ties."""
-    ranks = torch.stack((first, second)).argsort(1).argsort(1).double()
-    return float(torch.corrcoef(ranks)[0, 1])
 
 
 if __name__ == "__main__":

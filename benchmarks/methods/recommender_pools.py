@@ -34,14 +34,12 @@ class RecommenderPools:
         rewards: Of every item, each standardised over the catalogue.
         scores: The recommender's score of every item, as it is.
         targets: The next item.
-        users: Whose history it is.
     """
 
     contexts: Tensor
     rewards: Tensor
     scores: Tensor
     targets: Tensor
-    users: Tensor
 
 
 def recommender_pools(checkpoint: Path) -> dict[str, RecommenderPools]:
@@ -57,7 +55,7 @@ def recommender_pools(checkpoint: Path) -> dict[str, RecommenderPools]:
     mean, deviation = validation.contexts.mean(0), validation.contexts.std(0).clamp_min(1e-6)
     return {
         name: RecommenderPools(
-            (rows.contexts - mean) / deviation, rows.rewards, rows.scores, rows.targets, rows.users
+            (rows.contexts - mean) / deviation, rows.rewards, rows.scores, rows.targets
         )
         for name, rows in (("validation", validation), ("test", test))
     }
@@ -102,7 +100,4 @@ def _rows(
         targets.append(batch.target_item_ids[:, 0])
     both = torch.cat(rewards)
     both = (both - both.mean(1, keepdim=True)) / both.std(1, keepdim=True).clamp_min(1e-6)
-    return RecommenderPools(
-        torch.cat(contexts), both, torch.cat(scores), torch.cat(targets),
-        torch.arange(len(both)),
-    )  # fmt: skip
+    return RecommenderPools(torch.cat(contexts), both, torch.cat(scores), torch.cat(targets))

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional
 
 from personalize.evaluation.intervals import bootstrap_interval
+from personalize.evaluation.rank_correlation import rank_correlation
 from personalize.preference_optimization.comparisons import Comparisons, decided
 from personalize.preference_optimization.smoothed_weight import smoothed_weight, unit_range
 from personalize.rewards.bradley_terry import bradley_terry_loss
@@ -153,7 +153,7 @@ def _tuned(comparisons: Comparisons, weight: Tensor, share: Tensor, truth: Tenso
         margin = weight * (logits[comparisons.better] - logits[comparisons.worse])
         bradley_terry_loss(margin, share).mean().backward()
         optimizer.step()
-    return float(np.asarray(spearmanr(logits.detach().numpy(), truth.numpy())[0]))
+    return rank_correlation(logits.detach().numpy(), truth.numpy())
 
 
 if __name__ == "__main__":

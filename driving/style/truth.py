@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS, STYLE_LABELS
 from personalize.evaluation.intervals import Interval
+from personalize.evaluation.rank_correlation import rank_correlation
 
 RESAMPLES = 1000
 FEWEST_DRIVERS = 5
@@ -115,25 +116,6 @@ def macro_f1(confusion: Float[np.ndarray, "true read"]) -> float:
     occurs = whole > 0
     scores = 2 * hits[occurs] / whole[occurs]
     return float(scores.mean()) if len(scores) else 0.0
-
-
-def rank_correlation(a: Float[np.ndarray, " row"], b: Float[np.ndarray, " paired"]) -> float:
-    """Spearman's rank correlation, with mean ranks for equals; 0 where one side is constant.
-
-    Example:
-        >>> rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([0.1, 0.5, 0.4]))
-        0.5
-    """
-    ranks_a, ranks_b = _ranks(a), _ranks(b)
-    a_centred, b_centred = ranks_a - ranks_a.mean(), ranks_b - ranks_b.mean()
-    size = np.sqrt((a_centred**2).sum() * (b_centred**2).sum())
-    return float((a_centred * b_centred).sum() / size) if size > 0 else 0.0
-
-
-def _ranks(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum().astype(np.float64)
-    return (last - (counts - 1) / 2)[place]
 
 
 def _correlation_of(

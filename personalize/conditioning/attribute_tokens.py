@@ -65,7 +65,7 @@ class AttributeTokens(nn.Module):
         attributes: int,
         model: int,
         *,
-        bins: int | None = 64,
+        bins: int = 64,
         dropout: ConditionDropout = ConditionDropout(),
     ) -> None:
         """Build the tables.
@@ -73,20 +73,19 @@ class AttributeTokens(nn.Module):
         Args:
             attributes: Attributes of a condition.
             model: Width of a token.
-            bins: Bins per attribute; None has two, that is a line from one token to another.
+            bins: Bins per attribute; with two a value lies on a line from one token to another.
             dropout: What is hidden in training.
 
         Raises:
             ValueError: If there is no attribute or there are fewer than 2 bins.
         """
         super().__init__()
-        count = 2 if bins is None else bins
-        if attributes < 1 or count < 2:
+        if attributes < 1 or bins < 2:
             raise ValueError(
-                f"tokens need at least 1 attribute and 2 bins, got {attributes} and {count}."
+                f"tokens need at least 1 attribute and 2 bins, got {attributes} and {bins}."
             )
-        walk = torch.randn(attributes, count, model).cumsum(1)
-        self.table = nn.Parameter(walk * (count * model) ** -0.5)
+        walk = torch.randn(attributes, bins, model).cumsum(1)
+        self.table = nn.Parameter(walk * (bins * model) ** -0.5)
         self.null = nn.Parameter(torch.randn(attributes, model) * model**-0.5)
         self.dropout = dropout
 

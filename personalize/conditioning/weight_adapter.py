@@ -7,6 +7,7 @@ from typing import final
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ class PoolTargets(WeightLoss):
         chosen = standardized(pools.rewards, pools.mask)[rows, pools.chosen]
         target = (chosen / self.temperature).softmax(-1)
         smallest = torch.finfo(weights.dtype).tiny
-        ratio = target.clamp_min(smallest).log() - weights.clamp_min(smallest).log()
-        return _mean_where((target * ratio).sum(-1), _telling(pools))
+        found = weights.clamp_min(smallest).log()
+        divergence = functional.kl_div(found, target, reduction="none").sum(-1)
+        return _mean_where(divergence, _telling(pools))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from personalize.evaluation.goal_space import STRONGLY_CORRELATED
+from personalize.evaluation.rank_correlation import mean_ranks
 from personalize.steering.goals import Goals
 
 LEAST_CHANGE, LARGEST_CHANGE = 0.1, 0.7
@@ -125,17 +126,11 @@ def rank_correlation(
     for one in range(size):
         for two in range(one, size):
             both = known[:, one] & known[:, two]
-            first, second = (_ranks(values[both, column]) for column in (one, two))
+            first, second = (mean_ranks(values[both, column]) for column in (one, two))
             if both.sum() < FEWEST_KNOWN or np.ptp(first) == 0 or np.ptp(second) == 0:
                 continue
             found[one, two] = found[two, one] = np.corrcoef(first, second)[0, 1]
     return found
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, number, times = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(times) - (times - 1) / 2)[number]
 
 
 def even_weights(

@@ -15,7 +15,9 @@ class Transfer:
     """How two tasks are matched.
 
     Attributes:
-        starts: Random plans the search begins from, beside the one that matches all with all.
+        starts: Random plans the search begins from. Each plan that is found is then turned round,
+            every source taking the place of the one farthest from it, and the search goes on from
+            there: twice as many plans.
         smoothing: Entropy of a plan, in units of squared distance; distances are at most 1.
         anchor_weight: How much the anchored features weigh beside the shape, 0 to 1.
         tolerance: A plan counts less by `exp(-excess / tolerance)`, where its excess is its
@@ -171,8 +173,8 @@ def transferred_labels(
     Raises:
         ValueError: If no label is known.
     """
-    told = ~np.eye(len(labels), dtype=bool) if known is None else known
-    told = (told & ~np.eye(len(labels), dtype=bool)).astype(np.float64)
+    different = ~np.eye(len(labels), dtype=bool)
+    told = (different if known is None else different & known).astype(np.float64)
     if not told.any():
         raise ValueError("known must tell at least one label of two different sources.")
     said = np.stack([_carried(plan, labels, told) for plan in plans.plans])

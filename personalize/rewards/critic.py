@@ -1,6 +1,6 @@
 """A critic learnt from logs: what an action is worth in the long run, to re-rank what is made."""
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -41,15 +41,12 @@ class Transitions:
 
     def rows(self, chosen: Int[Tensor, " chosen"] | slice) -> "Transitions":
         """Some of them."""
-        return self._each(lambda value: value[chosen])
+        parts: dict[str, Any] = {f.name: getattr(self, f.name)[chosen] for f in fields(self)}
+        return Transitions(**parts)
 
     def __len__(self) -> int:
         """Number of transitions."""
         return len(self.reward)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Transitions":
-        parts: dict[str, Any] = {f.name: change(getattr(self, f.name)) for f in fields(self)}
-        return Transitions(**parts)
 
 
 @dataclass(frozen=True)
@@ -170,8 +167,7 @@ class Critic(nn.Module, Value[Float[Tensor, "batch particle action"], CriticCont
         worth = self._worth(self.actions, seen, asked)
         done, others = worth[..., 0], worth[..., 1:]
         calibrated = torch.maximum(others, data.to_go[:, None])
-        count = others.new_tensor(others.shape[-1]).log()
-        return (calibrated.logsumexp(-1) - count - done).mean()
+        return (calibrated.logsumexp(-1) - math.log(others.shape[-1]) - done).mean()
 
     @torch.no_grad()
     def follow(self, rate: float = 5e-3) -> None:
@@ -204,6 +200,43 @@ def expectile_loss(errors: Float[Tensor, " row"], expectile: float) -> Float[Ten
     """
     weight = torch.where(errors > 0, expectile, 1 - expectile)
     return (weight * errors.square()).mean()
+
+
+def transitions_along(
+    context: CriticContext,
+    action: Float[Tensor, "row action"],
+    reward: Float[Tensor, " row"],
+    ended: Bool[Tensor, " row"],
+    candidates: Float[Tensor, "row candidate action"],
+    *,
+    discount: float,
+) -> Transitions:
+    """Transitions from every row to the next one of its run.
+
+    Args:
+        context: What was known and asked; runs one after another, each in the order of time.
+        action: What was done.
+        reward: What came of it at once.
+        ended: True at the last row of every run, and of all.
+        candidates: What the generator would have done instead.
+        discount: What a reward one step later counts.
+
+    Raises:
+        ValueError: If the last row does not end its run.
+    """
+    to_go = returns_to_go(reward, ended, discount)
+    then = torch.arange(len(ended), device=ended.device) + (~ended).long()
+    return Transitions(
+        context.state,
+        context.preference,
+        action,
+        reward,
+        context.state[then],
+        context.preference[then],
+        ended,
+        to_go,
+        candidates,
+    )
 
 
 def returns_to_go(

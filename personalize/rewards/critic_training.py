@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from personalize.rewards.bradley_terry import seeded
 from personalize.rewards.critic import Critic, Transitions
 
 
@@ -17,7 +18,7 @@ class CriticTraining:
         learning_rate: Of Adam.
         candidate_weight: Of `Critic.loss_cal_ql`; 0 leaves it out.
         follow_rate: Of `Critic.follow`, after every step.
-        seed: Of the order of transitions.
+        seed: Of the transitions that are drawn.
 
     Raises:
         ValueError: If steps or batch size are below 1, or the weight is negative.
@@ -36,6 +37,22 @@ class CriticTraining:
                 "steps and batch_size must be at least 1 and candidate_weight at least 0, got "
                 f"{self.steps}, {self.batch_size} and {self.candidate_weight:g}."
             )
+
+
+def fitted_critic(
+    data: Transitions, settings: CriticTraining, *, width: int, discount: float
+) -> tuple[Critic, dict[str, float]]:
+    """A new critic of the sizes of some transitions, fitted to them, and its losses.
+
+    Args:
+        data: All transitions.
+        settings: How; first weights follow from its seed too.
+        width: Of the critic's hidden layers.
+        discount: What a reward one step later counts.
+    """
+    sizes = {name: getattr(data, name).shape[1] for name in ("state", "action", "preference")}
+    critic = seeded(lambda: Critic(**sizes, width=width, discount=discount), settings.seed)
+    return critic, fit_critic(critic, data, settings)
 
 
 def fit_critic(critic: Critic, data: Transitions, settings: CriticTraining) -> dict[str, float]:
@@ -59,9 +76,10 @@ def fit_critic(critic: Critic, data: Transitions, settings: CriticTraining) -> d
         rows = torch.randint(len(data), (settings.batch_size,), generator=generator)
         batch = data.rows(rows)
         losses = {"iql": critic.loss_iql(batch)}
+        loss = losses["iql"]
         if settings.candidate_weight:
             losses["cal_ql"] = critic.loss_cal_ql(batch)
-        loss = losses["iql"] + settings.candidate_weight * losses.get("cal_ql", torch.zeros(()))
+            loss = loss + settings.candidate_weight * losses["cal_ql"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -77,7 +77,7 @@ class Examples:
     @classmethod
     def whole(cls, features: Float[Tensor, "batch other feature"]) -> "Examples":
         """Examples without padding."""
-        return cls(features, torch.ones(features.shape[:2], dtype=torch.bool))
+        return cls(features, torch.ones_like(features[..., 0], dtype=torch.bool))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class TransportReward(Value[Float[Tensor, "batch particle step feature"], Exampl
     def __call__(
         self, x: Float[Tensor, "batch particle step feature"], context: Examples
     ) -> Float[Tensor, "batch particle"]:
-        """At most 0; 0 where every step lies on one of the example."""
+        """At most 0; 0 where steps and example are the same set, with a time weight in time too."""
         particles = x.shape[1]
         example = Examples(
             context.features.repeat_interleave(particles, 0),

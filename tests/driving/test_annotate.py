@@ -21,7 +21,7 @@ from driving.style.measure_table import MEASURE_TABLE
 from driving.style.styledrive_file import write_styledrive_file
 from driving.style.styledrive_labels import read_styledrive_labels, styledrive_labels
 from driving.style.tables import SAMPLES, STYLES
-from driving.style.truth import agreement, macro_f1, rank_correlation
+from driving.style.truth import agreement, macro_f1
 from tests.driving.small_scenes import write_small_scenes
 
 
@@ -179,15 +179,6 @@ def test_macro_f1_by_hand():
     # always normal over 1, 8, 1: precision 0.8, recall 1: F1 0.889; the others 0
     always = np.array([[0.0, 1, 0], [0, 8, 0], [0, 1, 0]])
     assert macro_f1(always) == pytest.approx(0.8889 / 3, abs=1e-4)
-
-
-def test_rank_correlation_agrees_with_scipy():
-    stats = pytest.importorskip("scipy.stats")
-    generator = np.random.default_rng(1)
-    a = generator.integers(0, 6, 40).astype(float)
-    b = a + generator.normal(size=40)
-    assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
-    assert rank_correlation(a, np.ones(40)) == 0.0
 
 
 def test_agreement_of_perfect_and_of_opposite_reading():

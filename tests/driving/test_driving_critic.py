@@ -18,7 +18,6 @@ from driving.critic_data import (
     _ended,
     _Source,
     _stride,
-    _unwrapped,
     driven,
     transitions,
     write_driving_critic,
@@ -30,6 +29,7 @@ from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.ego_mlp import EgoMlp
 from driving.planner.going_on import going_on
 from driving.planner.planner import StyleCondition
+from driving.simulation.frames import unwrapped
 from personalize.rewards.stored_critic import read_critic
 from tests.driving.planning_artifacts import write_planning_artifacts
 
@@ -106,7 +106,7 @@ def test_what_strains_and_what_meets_something_costs(source: _Source):
 
 def test_a_turn_is_no_jump_of_the_heading():
     heading = torch.tensor([[3.1, -3.1, -3.0]])
-    assert _unwrapped(heading)[0].tolist() == pytest.approx([3.1, 3.1832, 3.2832], abs=1e-3)
+    assert unwrapped(heading)[0].tolist() == pytest.approx([3.1, 3.1832, 3.2832], abs=1e-3)
 
 
 def test_samples_of_a_driver_are_joined_where_they_follow():

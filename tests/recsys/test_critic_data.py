@@ -17,7 +17,6 @@ from recsys.critic_data import (
     Logged,
     _data,
     logged,
-    rank_correlation,
     ranking_facts,
     transitions,
     write_recommender_critic,
@@ -47,15 +46,6 @@ def test_transitions_lead_to_the_next_item_of_the_same_person():
     assert found.ended.tolist() == [False, True, True]
     assert found.to_go.tolist() == [1.25, 0.5, 0.25]
     assert found.candidates.tolist() == [[[0.0]], [[10.0]], [[20.0]]]
-
-
-def test_rank_correlations_share_the_ranks_of_equals():
-    first = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    assert rank_correlation(first, first**3) == pytest.approx(1.0)
-    assert rank_correlation(first, -first) == pytest.approx(-1.0)
-    # ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4
-    assert rank_correlation(first, torch.tensor([0.0, 5, 5, 9])) == pytest.approx(0.9486833)
-    assert rank_correlation(first, torch.ones(4)) == 0.0
 
 
 def test_facts_look_at_rated_rows_alone():

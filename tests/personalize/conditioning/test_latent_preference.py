@@ -152,3 +152,10 @@ def test_a_larger_margin_still_asks_where_a_small_one_is_content(angle: float) -
     start = torch.tensor([[math.cos(angle), math.sin(angle)]])
     found = found_latents(better, worse, mask, start=start, margin=2.5)
     assert torch.allclose(found, torch.tensor([[1.0, 0.0]]), atol=0.05)
+
+
+def test_an_encoder_sees_the_order_of_steps() -> None:
+    torch.manual_seed(0)
+    steps, mask = torch.randn(3, 5, 2), torch.ones(3, 5, dtype=torch.bool)
+    encoder = SphereEncoder(2)
+    assert not torch.allclose(encoder(steps, mask), encoder(steps.flip(1), mask), atol=1e-5, rtol=0)

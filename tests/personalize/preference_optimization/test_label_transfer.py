@@ -194,3 +194,12 @@ def test_errors(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ot", None)
     with pytest.raises(InputError, match=r"personalize\[transport\]"):
         matched(gaps, gaps, FEW)
+
+
+def test_where_the_shape_tells_nothing_anchors_decide():
+    alike, order = 1 - np.eye(6), np.array([3, 0, 5, 1, 4, 2])
+    values = np.arange(6.0)[:, None]
+    settings = Transfer(starts=1, anchor_weight=0.5)
+    plans = matched(alike, alike, settings, anchors=(values, values[order]))
+    for plan in plans.plans:
+        assert plan.argmax(0).tolist() == order.tolist()

@@ -156,3 +156,23 @@ def test_what_cannot_be_fitted_is_refused():
         )
     with pytest.raises(ValueError, match="nothing to scale"):
         fit_attribute_strengths(torch.ones(3, 5, 4), mask, [one, one], build=build, training=short)
+
+
+def test_scales_are_those_of_real_steps_and_the_order_of_steps_is_seen():
+    torch.manual_seed(0)
+    sequences, mask = torch.randn(30, 6, 4), torch.ones(30, 6, dtype=torch.bool)
+    mask[::2, 4:] = False
+    sequences[::2, 4:] = 1e3
+    pairs = torch.stack([torch.arange(15), torch.arange(15, 30)], 1)
+    model = fit_attribute_strengths(
+        sequences, mask, [decided(pairs)] * 2, build=build, training=RewardTraining(steps=1)
+    )
+    known = sequences[mask]
+    torch.testing.assert_close(model.feature_mean, known.mean(0))
+    torch.testing.assert_close(model.feature_scale, known.std(0, correction=0))
+    whole = torch.ones(1, 6, dtype=torch.bool)
+    with torch.no_grad():
+        forth, back = (
+            model.raw(steps, whole) for steps in (sequences[1:2], sequences[1:2].flip(1))
+        )
+    assert not torch.allclose(forth, back, atol=1e-5, rtol=0)

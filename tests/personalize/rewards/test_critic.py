@@ -12,8 +12,9 @@ from personalize.rewards.critic import (
     Transitions,
     expectile_loss,
     returns_to_go,
+    transitions_along,
 )
-from personalize.rewards.critic_training import CriticTraining, fit_critic
+from personalize.rewards.critic_training import CriticTraining, fit_critic, fitted_critic
 
 
 def transitions(rows: int = 2, *, candidates: int = 2, seed: int = 0) -> Transitions:
@@ -178,6 +179,67 @@ def test_the_same_seed_gives_the_same_critic():
         fit_critic(critic, data, CriticTraining(steps=5, batch_size=8, seed=1))
         found.append(critic(data.candidates, CriticContext(data.state, data.preference)))
     assert torch.equal(found[0], found[1])
+
+
+def test_a_new_critic_begins_with_equal_copies():
+    critic = Critic(3, 2, 1, width=8)
+    context = CriticContext(torch.randn(4, 3), torch.randn(4, 1))
+    x = torch.randn(4, 5, 2)
+    before = critic(x, context)
+    critic.follow(1.0)
+    assert torch.equal(critic(x, context), before)
+
+
+def test_fitting_takes_scales_from_the_data_and_the_rates_from_the_settings():
+    data = transitions(40)
+    data = replace(data, action=10 * data.action + 5, to_go=torch.full((40,), -9.0))
+
+    def fitted(**changed: float) -> Critic:
+        settings = CriticTraining(steps=2, batch_size=8, learning_rate=1e-2)
+        critic, _ = fitted_critic(data, replace(settings, **changed), width=8, discount=0.5)
+        return critic
+
+    still = fitted(follow_rate=0.0)
+    assert torch.allclose(still.action_shift, data.action.mean(0))
+    assert torch.allclose(still.action_scale, data.action.std(0, correction=0))
+    started = fitted(follow_rate=0.0, learning_rate=1e-12)
+    pairs = zip(still.slow_actions.parameters(), started.slow_actions.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+    at_once = fitted(follow_rate=1.0)
+    assert torch.equal(first_weight(at_once.slow_actions), first_weight(at_once.actions))
+    light, heavy = (first_weight(fitted(candidate_weight=w).actions) for w in (0.01, 100.0))
+    assert not torch.allclose(light, heavy, atol=1e-3)
+
+
+def first_weight(network: nn.Module) -> torch.Tensor:
+    return next(network.parameters())
+
+
+def test_first_weights_follow_from_the_seed_and_nothing_else_does():
+    data, settings = transitions(40), CriticTraining(steps=1, batch_size=8, seed=3)
+    torch.manual_seed(0)
+    first, _ = fitted_critic(data, settings, width=8, discount=0.5)
+    drawn = torch.rand(3)
+    second, _ = fitted_critic(data, settings, width=8, discount=0.5)
+    context = CriticContext(data.state, data.preference)
+    assert torch.equal(first(data.candidates, context), second(data.candidates, context))
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_transitions_lead_to_the_next_row_of_a_run():
+    state, preference = torch.arange(6.0).view(3, 2), torch.arange(3.0)[:, None]
+    found = transitions_along(
+        CriticContext(state, preference),
+        torch.zeros(3, 1),
+        torch.tensor([1.0, 2.0, 4.0]),
+        torch.tensor([False, True, True]),
+        torch.zeros(3, 2, 1),
+        discount=0.5,
+    )
+    assert torch.equal(found.next_state, state[[1, 1, 2]])
+    assert found.next_preference[:, 0].tolist() == [1.0, 1.0, 2.0]
+    assert found.to_go.tolist() == [2.0, 2.0, 4.0]
 
 
 def test_errors():

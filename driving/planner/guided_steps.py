@@ -77,6 +77,11 @@ def guided_steps(
     return Denoised(tokens, changes, logits)
 
 
+def own_calls(planner: DiffusionPlanner) -> int:
+    """Predictions that a plan of the planner itself takes, twice as many where it is guided."""
+    return len(DENOISING_STEPS) * (2 if planner.guidance != 1 and planner.reads_style else 1)
+
+
 def no_style(style: StyleCondition) -> StyleCondition:
     """Nothing is asked, in as many rows."""
     return StyleCondition(torch.zeros_like(style.values), torch.zeros_like(style.mask))

@@ -12,7 +12,7 @@ from driving.planner.diffusion import DENOISING_STEPS, DiffusionPlanner
 from driving.planner.diffusion_sampler import DiffusionSampler
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
 from driving.planner.going_on import going_on
-from driving.planner.guided_steps import guided_steps, no_style
+from driving.planner.guided_steps import guided_steps, no_style, own_calls
 from driving.planner.planner import PlannerInput, Plans, StyleCondition
 from driving.planner.proposal_score import time_to_collision
 from driving.planner.scene_encoder import SceneTokens
@@ -96,6 +96,7 @@ class SteeredPlanner:
         self._particles = chain.particles
         if chain.particles is not None and chain.particles.strength == 0:
             self._particles = None
+        self._holds = chain.selection.hold and chain.selection.strength != 0
         self.calls = self._count_calls()
 
     @property
@@ -158,8 +159,7 @@ class SteeredPlanner:
             asked,
         )
         poses = torch.cat([own for own, _, _ in found], 1)
-        hold = self._chain.selection.hold
-        wanted = self._held(scene, style, goals, seed) if hold else goals
+        wanted = self._held(scene, style, goals, seed) if self._holds else goals
         return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, wanted, asked))
 
     def _held(self, scene: PlannerInput, style: StyleCondition, goals: Goals, seed: int) -> Goals:
@@ -268,8 +268,7 @@ class SteeredPlanner:
         if self._particles is not None:
             each = self._particles.count // len(self._planner.anchors)
             passes = self._sampler.steps * each
-        own = self._planner.guidance != 1 and self._planner.reads_style
-        held = len(DENOISING_STEPS) * (1 + own) if self._chain.selection.hold else 0
+        held = own_calls(self._planner) if self._holds else 0
         return sets * passes * (2 if self._weight != 1 else 1) + held
 
 

@@ -16,7 +16,7 @@ from driving.aimed_planner import AimedPlanner
 from driving.goals import PlanGoals, driven_candidates, plan_space, told
 from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
-from driving.planner.guided_steps import guided_steps, no_style
+from driving.planner.guided_steps import guided_steps, no_style, own_calls
 from driving.planner.planner import PlannerInput, Plans, StyleCondition
 from driving.planner.proposal_score import time_to_collision
 from driving.planner.steered import SteeredPlanner
@@ -379,6 +379,7 @@ def test_neighbours_lie_within_their_angle_around_the_centre(planner):
         (Chain(particles=ParticleSteering(3 * ANCHORS, 2.0), guidance=Guidance(2.0)), 18),
         (Chain(selection=Selection(9.0, calibrate=True)), 2),
         (Chain(selection=Selection(9.0, hold=True)), 4),
+        (Chain(Telling(1.0), selection=Selection(hold=True)), 2),
     ],
 )
 def test_calls_are_what_the_decoder_is_really_asked(planner, scene, chain, expected):
@@ -467,3 +468,9 @@ def test_a_planner_that_reads_no_style_is_not_guided(scene):
     blind.guidance = 3.0
     steered = SteeredPlanner(blind, Chain(selection=Selection(5.0)), SPACE)
     assert steered.calls == 2
+    assert own_calls(blind) == 2
+    asked: list[int] = []
+    handle = blind.decoder.register_forward_hook(lambda *called: asked.append(len(called[1][0])))
+    blind.plan(scene, STYLE)
+    handle.remove()
+    assert asked == [ROWS] * 2

@@ -15,6 +15,7 @@ from torch import Tensor
 from driving.aimed_planner import AimedPlanner
 from driving.goals import PlanGoals, driven_candidates, plan_space, told
 from driving.planner.diffusion import DiffusionPlanner
+from driving.planner.diffusion_sampler import DiffusionSampler
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
 from driving.planner.guided_steps import guided_steps, no_style, own_calls
 from driving.planner.planner import PlannerInput, Plans, StyleCondition
@@ -33,8 +34,9 @@ from personalize.steering.chain import (
     Selection,
     Telling,
 )
-from personalize.steering.goals import Goals, closeness, no_goals
-from personalize.steering.particles import ParticleSteering
+from personalize.steering.goals import GoalCloseness, Goals, closeness, no_goals
+from personalize.steering.guidance import GuidedPredict, Under
+from personalize.steering.particles import ParticleSteering, steer
 from tests.driving.planner_fixtures import SMALL, random_style
 from tests.driving.small_worlds import Mover, behind_leader, bend, road, stack
 
@@ -300,6 +302,24 @@ def test_the_smallest_strength_is_enough_and_the_one_before_is_not(seed: int):
     assert found.item() == pytest.approx(enough[0], rel=1e-4)
 
 
+def test_calibration_counts_what_a_critic_says_and_what_comes_nearer_to_a_contact(planner):
+    world = stack([road(speed_mps=9.0, movers=[Mover(AHEAD_M)])] * ROWS)
+    view, asked = planner_input(world, world.now), goals(seed=7)
+    own = planner.plan(view, STYLE)
+    contact_s = time_to_collision(view, driven_candidates(view, own.poses))
+    kept = no_nearer_contact(contact_s, own.scores)
+    assert not kept.all()
+    told_apart = own.scores + 5.0 * standardized(leftmost(own.poses, view, STYLE))
+    before = told_apart.masked_fill(~kept, -torch.inf)
+    near = closeness(PlanGoals(SPACE)(own.poses, view), asked)
+    least = smallest_strength(before, near, largest=500.0)
+    assert not torch.equal(least, smallest_strength(own.scores, near, largest=500.0))
+    chain = Chain(selection=Selection(500.0, calibrate=True, critic_weight=5.0))
+    steered = SteeredPlanner(planner, chain, SPACE, critic=leftmost)
+    found = steered.plan_to(view, STYLE, asked)
+    torch.testing.assert_close(found.scores, before + least[:, None] * near, atol=1e-3, rtol=1e-4)
+
+
 def test_calibration_is_as_near_with_more_of_the_planners_own_score(planner, scene):
     asked = goals(seed=7)
     fixed = Chain(selection=Selection(500.0))
@@ -405,6 +425,40 @@ def test_particles_are_drawn_towards_the_goals(planner, scene):
     gap = -closeness(reward(found.best[:, None], scene), asked)
     own = -closeness(reward(planner.plan(scene, STYLE).best[:, None], scene), asked)
     assert gap.mean() < own.mean()
+
+
+def test_particles_are_guided_from_no_style_and_weighed_by_the_stated_goals(scene):
+    """By hand, set by set: told goals near the stated ones, guided as the planner itself is."""
+    planner, asked = shaken(), goals(seed=4)
+    planner.guidance = 1.7
+    settings = ParticleSteering(2 * ANCHORS, 8.0)
+    chain = Chain(Telling(1.0), particles=settings, neighbourhood=Neighbourhood(2, 0.6))
+    steered = SteeredPlanner(planner, chain, SPACE, denoising_steps=3)
+    found = steered.plan_to(scene, STYLE, asked, seed=6)
+    sampler = DiffusionSampler(planner, steps=3)
+    away = Under(sampler.predict, no_style(STYLE))
+    for number, near in enumerate(steered.around(asked, 6)):
+        with torch.no_grad():
+            expected = steer(
+                sampler,
+                scene,
+                told(STYLE, near, SPACE.names, strength=1.0),
+                GoalCloseness(PlanGoals(SPACE), asked),
+                settings,
+                predict=GuidedPredict(sampler.predict, away, 1.7),
+                seed=6,
+            )
+        part = slice(number * settings.count, (number + 1) * settings.count)
+        torch.testing.assert_close(found.poses[:, part], expected.x, atol=1e-3, rtol=1e-3)
+
+
+def test_every_set_of_a_neighbourhood_has_the_same_share_of_the_choice(scene):
+    planner = shaken()
+    planner.selection = PickedBy(safety_gate=0.0, central=False)
+    chain = Chain(Telling(1.0), neighbourhood=Neighbourhood(3, 0.8))
+    found = SteeredPlanner(planner, chain, SPACE).plan_to(scene, STYLE, goals())
+    shares = found.scores.exp().unflatten(1, (3, ANCHORS)).sum(-1)
+    torch.testing.assert_close(shares, torch.full((ROWS, 3), 1 / 3))
 
 
 def test_edits_surround_every_set_with_its_goals(planner, scene):

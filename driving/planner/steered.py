@@ -246,14 +246,15 @@ class SteeredPlanner:
         worth = torch.zeros_like(scores)
         if not (selection.strength or selection.critic_weight):
             return worth
-        contact_s = time_to_collision(scene, driven_candidates(scene, poses))
+        rides = driven_candidates(scene, poses)
+        contact_s = time_to_collision(scene, rides)
         worth = worth.masked_fill(~no_nearer_contact(contact_s, scores), -torch.inf)
         if selection.critic_weight and self._critic is not None:
             worth = worth + selection.critic_weight * standardized(
                 self._critic(poses, scene, style)
             )
         if selection.strength:
-            close = closeness(self._reward(poses, scene), goals)
+            close = closeness(self._reward.of_rides(rides, scene), goals)
             strength = torch.full_like(scores[:, :1], selection.strength)
             if selection.calibrate:
                 least = smallest_strength(scores + worth, close, largest=selection.strength)

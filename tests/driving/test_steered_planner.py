@@ -172,6 +172,15 @@ def test_telling_alone_is_the_planner_under_the_told_style(planner, scene):
     assert not torch.allclose(found.poses, own.poses, atol=1e-3)
 
 
+def test_what_is_told_is_preferred_where_the_planner_picks_by_preference(scene):
+    planner, asked = shaken(3), goals()
+    planner.sub_score_heads.known.fill_(value=True)
+    planner.selection = PickedBy(preference_weight=2.0, safety_gate=0.1)
+    style = told(STYLE, asked, SPACE.names, strength=0.6)
+    found = SteeredPlanner(planner, Chain(Telling(0.6)), SPACE).plan_to(scene, STYLE, asked)
+    close(found, planner.plan(scene, style))
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0, 1.7])
 def test_guided_steps_are_the_planners_own(planner, scene, weight):
     own = copy.deepcopy(planner)

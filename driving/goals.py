@@ -80,7 +80,13 @@ class PlanGoals(Reward[Tensor, PlannerInput]):
         self, x: Float[Tensor, "batch particle time 3"], context: PlannerInput
     ) -> Float[Tensor, "batch particle dimension"]:
         """Normalised values; 1 is the time gap of who follows nobody, if 6 s are."""
-        found = measured(driven_candidates(context, x), foreseen(context))
+        return self.of_rides(driven_candidates(context, x), context)
+
+    def of_rides(
+        self, rides: Motion, context: PlannerInput
+    ) -> Float[Tensor, "batch particle dimension"]:
+        """The same of candidates that were driven before; see `driven_candidates`."""
+        found = measured(rides, foreseen(context))
         return self._space.normalized(found.raw[..., self._columns])
 
 

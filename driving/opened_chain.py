@@ -30,7 +30,6 @@ def opened_chain(
     space: GoalSpace,
     *,
     checkpoint_hash: str | None = None,
-    denoising_steps: int = 10,
 ) -> SteeredPlanner:
     """The steered planner; several of them may share one planner.
 
@@ -40,7 +39,6 @@ def opened_chain(
         space: What goals are told in.
         checkpoint_hash: Content hash of the planner's checkpoint, which edits and critic must have
             been made for; None does not ask of edits.
-        denoising_steps: Of particles.
 
     Raises:
         InputError: If the planner cannot be steered, a file is not there or does not fit, or the
@@ -60,7 +58,6 @@ def opened_chain(
             negative=negative,
             edits=edits,
             critic=critic,
-            denoising_steps=denoising_steps,
         )
     except ValueError as error:
         raise InputError(f"The chain does not fit the planner: {error}") from error

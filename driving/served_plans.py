@@ -150,7 +150,7 @@ class Driver:
         ride = one_candidate(tracked(scene, best))
         scores = _rows(pdm_score(world, ride, self.area, reference_progress_m=reference))
         rides = self._rides(request, row, style) if request.closed_loop else [None] * len(best)
-        steered = self._reached(request, world, style, best)
+        steered = self._reached(request, world, scene, style, best)
         return PlanAnswer(
             scene=self.scenes.ids[row],
             planner=self.name,
@@ -187,6 +187,7 @@ class Driver:
         self,
         request: PlanRequest,
         world: World,
+        scene: PlannerInput,
         style: StyleCondition,
         best: Float[Tensor, "style time 3"],
     ) -> dict[int, Steered]:
@@ -195,8 +196,7 @@ class Driver:
         if self.steering is None or not asked:
             return {}
         rows = torch.tensor(list(asked))
-        world, style = world.rows(rows), style.rows(rows)
-        scene = planner_input(world, world.now)
+        world, scene, style = world.rows(rows), scene.rows(rows), style.rows(rows)
         plain = self.planner.plan(scene, style, seed=request.seed).best
         without, found = (
             self.steering.measured(world, scene, plans) for plans in (plain, best[rows])

@@ -23,9 +23,9 @@ from driving.load import LoadedPlanner, load_planner
 from driving.metrics.score import pdm_score
 from driving.moments import Moments, read_moments
 from driving.opened_chain import opened_chain
-from driving.planner.diffusion import DENOISING_STEPS, DiffusionPlanner
+from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.going_on import going_on
-from driving.planner.guided_steps import guided_steps
+from driving.planner.guided_steps import guided_steps, own_calls
 from driving.planner.planner import Planner, StyleCondition
 from driving.planner.steered import SteeredPlanner
 from driving.simulation.rollout import roll_out
@@ -205,7 +205,7 @@ class SteerablePlans(Steerable):
 
     def _calls(self, steered: SteeredPlanner | None, goals: Goals | None) -> float:
         """Per context, where a row that asks for nothing costs what the planner costs."""
-        own = len(DENOISING_STEPS) * (2 if self._planner.guidance != 1 else 1)
+        own = own_calls(self._planner)
         if steered is None or goals is None or steered.neutral:
             return float(own)
         share = goals.mask.any(1).double().mean().item()

@@ -35,6 +35,7 @@ def guided_steps(
     *,
     weight: float = 1.0,
     negative: DiffusionPlanner | None = None,
+    encoded: SceneTokens | None = None,
     seed: int = 0,
 ) -> Denoised:
     """What `DiffusionPlanner.plan` picks from, guided as one likes; see `guide`.
@@ -48,11 +49,12 @@ def guided_steps(
         weight: How far an answer moves from the negative's to the planner's under the style.
         negative: What to move away from, under no style: a worse planner with the same anchors.
             None takes the planner itself.
+        encoded: What the planner's encoder made of the scenes, where that is known.
         seed: Of the noise.
     """
     other, rows = negative or planner, len(style.values)
-    encoded = planner.encoder(scene)
-    seen = _seen(planner, encoded)
+    tokens = planner.encoder(scene) if encoded is None else encoded
+    seen = _seen(planner, tokens)
     none = no_style(style)
     away = seen if other is planner else _seen(other, other.encoder(scene))
     noise = torch.randn(
@@ -72,7 +74,12 @@ def guided_steps(
             signal, after = planner.signal[step], planner.signal[following]
             left = (noisy - signal.sqrt() * found) / (1 - signal).sqrt()
             noisy = after.sqrt() * found + (1 - after).sqrt() * left
-    return Denoised(encoded, changes, logits)
+    return Denoised(tokens, changes, logits)
+
+
+def own_calls(planner: DiffusionPlanner) -> int:
+    """Predictions that a plan of the planner itself takes, twice as many where it is guided."""
+    return len(DENOISING_STEPS) * (2 if planner.guidance != 1 and planner.reads_style else 1)
 
 
 def no_style(style: StyleCondition) -> StyleCondition:

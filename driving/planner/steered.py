@@ -12,9 +12,10 @@ from driving.planner.diffusion import DENOISING_STEPS, DiffusionPlanner
 from driving.planner.diffusion_sampler import DiffusionSampler
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
 from driving.planner.going_on import going_on
-from driving.planner.guided_steps import Denoised, guided_steps, no_style
+from driving.planner.guided_steps import guided_steps, no_style, own_calls
 from driving.planner.planner import PlannerInput, Plans, StyleCondition
 from driving.planner.proposal_score import time_to_collision
+from driving.planner.scene_encoder import SceneTokens
 from personalize.evaluation.goal_space import GoalSpace
 from personalize.steering.chain import Chain
 from personalize.steering.goals import GoalCloseness, Goals, closeness
@@ -35,7 +36,8 @@ class SteeredPlanner:
 
     Rows that ask for nothing, and all rows where the chain is neutral, get the planner's own plans
     to the last bit. The safety gate of the planner's selection stays shut whatever is asked: it is
-    looked at last, and a candidate that it keeps out scores `-inf`.
+    looked at last, of the scene as it is without edits, and a candidate that it keeps out scores
+    `-inf`.
 
     Attributes:
         calls: Predictions per context, where one answers for a whole set of anchors.
@@ -94,6 +96,7 @@ class SteeredPlanner:
         self._particles = chain.particles
         if chain.particles is not None and chain.particles.strength == 0:
             self._particles = None
+        self._holds = chain.selection.hold and chain.selection.strength != 0
         self.calls = self._count_calls()
 
     @property
@@ -142,20 +145,21 @@ class SteeredPlanner:
         self, scene: PlannerInput, style: StyleCondition, goals: Goals, seed: int
     ) -> Plans:
         strength = self._chain.telling.strength
+        encoded = self._planner.encoder(scene)  # not edited: no edit may open the safety gate
         found = [
-            self._sampled(scene, style, near, goals, seed) for near in self.around(goals, seed)
+            self._sampled(scene, encoded, style, near, goals, seed)
+            for near in self.around(goals, seed)
         ]
         asked = told(style, goals, self._space.names, strength=strength)
         plans = self._planner.picked(
             scene,
-            found[0][1].encoded,
-            torch.cat([one.changes for _, one in found], 1),
-            torch.cat([one.logits.log_softmax(1) for _, one in found], 1),
+            encoded,
+            torch.cat([changes for _, changes, _ in found], 1),
+            torch.cat([logits.log_softmax(1) for _, _, logits in found], 1),
             asked,
         )
-        poses = torch.cat([own for own, _ in found], 1)
-        hold = self._chain.selection.hold
-        wanted = self._held(scene, style, goals, seed) if hold else goals
+        poses = torch.cat([own for own, _, _ in found], 1)
+        wanted = self._held(scene, style, goals, seed) if self._holds else goals
         return Plans(poses, plans.scores + self._worth(scene, poses, plans.scores, wanted, asked))
 
     def _held(self, scene: PlannerInput, style: StyleCondition, goals: Goals, seed: int) -> Goals:
@@ -184,9 +188,19 @@ class SteeredPlanner:
         ]
 
     def _sampled(
-        self, scene: PlannerInput, style: StyleCondition, near: Goals, goals: Goals, seed: int
-    ) -> tuple[Float[Tensor, "batch candidate time 3"], Denoised]:
-        """Candidates that were told goals near the stated ones."""
+        self,
+        scene: PlannerInput,
+        encoded: SceneTokens,
+        style: StyleCondition,
+        near: Goals,
+        goals: Goals,
+        seed: int,
+    ) -> tuple[
+        Float[Tensor, "batch candidate time 3"],
+        Float[Tensor, "batch candidate time 3"],
+        Float[Tensor, "batch candidate"],
+    ]:
+        """Candidates that were told goals near the stated ones, their changes and their logits."""
         chain, planner = self._chain, self._planner
         asked = told(style, near, self._space.names, strength=chain.telling.strength)
         edited = nullcontext() if self._edits is None else self._edits(near)
@@ -198,10 +212,11 @@ class SteeredPlanner:
                     asked,
                     weight=self._weight,
                     negative=self._negative,
+                    encoded=encoded if self._edits is None else None,
                     seed=seed,
                 )
-                return going_on(scene).poses(denoised.changes), denoised
-            encoded = planner.encoder(scene)
+                poses = going_on(scene).poses(denoised.changes)
+                return poses, denoised.changes, denoised.logits
             drawn = steer(
                 self._sampler,
                 scene,
@@ -211,8 +226,7 @@ class SteeredPlanner:
                 predict=self._predict(style),
                 seed=seed,
             )
-        changes = going_on(scene).changes(drawn.x)
-        return drawn.x, Denoised(encoded, changes, drawn.log_weight)
+        return drawn.x, going_on(scene).changes(drawn.x), drawn.log_weight
 
     def _predict(self, style: StyleCondition) -> GuidedPredict:
         """The prediction of particles."""
@@ -232,14 +246,15 @@ class SteeredPlanner:
         worth = torch.zeros_like(scores)
         if not (selection.strength or selection.critic_weight):
             return worth
-        contact_s = time_to_collision(scene, driven_candidates(scene, poses))
+        rides = driven_candidates(scene, poses)
+        contact_s = time_to_collision(scene, rides)
         worth = worth.masked_fill(~no_nearer_contact(contact_s, scores), -torch.inf)
         if selection.critic_weight and self._critic is not None:
             worth = worth + selection.critic_weight * standardized(
                 self._critic(poses, scene, style)
             )
         if selection.strength:
-            close = closeness(self._reward(poses, scene), goals)
+            close = closeness(self._reward.of_rides(rides, scene), goals)
             strength = torch.full_like(scores[:, :1], selection.strength)
             if selection.calibrate:
                 least = smallest_strength(scores + worth, close, largest=selection.strength)
@@ -254,8 +269,7 @@ class SteeredPlanner:
         if self._particles is not None:
             each = self._particles.count // len(self._planner.anchors)
             passes = self._sampler.steps * each
-        own = self._planner.guidance != 1 and self._planner.reads_style
-        held = len(DENOISING_STEPS) * (1 + own) if self._chain.selection.hold else 0
+        held = own_calls(self._planner) if self._holds else 0
         return sets * passes * (2 if self._weight != 1 else 1) + held
 
 

@@ -91,8 +91,8 @@ class Selection:
             generator's first choice.
         calibrate: Find the strength for each context alone: the smallest at which what is taken
             reaches the goal, as far as the candidates allow. `strength` is then the largest tried.
-        hold: While calibrating, hold the dimensions that nothing is asked of where they would be
-            without steering.
+        hold: Hold the dimensions that nothing is asked of where they would be without steering;
+            for items while calibrating, for plans at any strength.
         critic: Checkpoint of a critic whose value is added; see `personalize.rewards.critic`.
         critic_weight: What one standard deviation of the critic's value is worth; 0 does not ask.
     """

@@ -119,6 +119,8 @@ def test_the_same_question_has_the_same_answer_and_contexts_are_alone(half):
     order = np.arange(len(contexts))[::-1].copy()
     turned = half.generate(contexts[order], goals.rows(torch.from_numpy(order)), chain, seed=3)
     np.testing.assert_allclose(turned.raw, found.raw[order], atol=1e-3, rtol=1e-3)
+    for name in QUALITY:
+        np.testing.assert_allclose(turned.quality[name], found.quality[name][order], atol=1e-3)
     one = slice(4, 5)
     alone = half.generate(contexts[one], goals.rows(one), chain, seed=3)
     np.testing.assert_allclose(alone.raw, found.raw[one], atol=1e-3, rtol=1e-3)

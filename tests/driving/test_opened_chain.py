@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from data_prep.artifact import create_artifact
 from data_prep.errors import ArtifactMismatch, InputError
@@ -16,6 +17,7 @@ from driving.opened_chain import edit_towards, opened_chain
 from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.ego_mlp import EgoMlp
 from driving.planner.guided_steps import guided_steps
+from driving.planner.sub_score_heads import Selection as PickedBy
 from driving.planner_input import planner_input
 from personalize.rewards.critic import Critic
 from personalize.rewards.stored_critic import write_critic
@@ -89,6 +91,28 @@ def test_edits_are_made_as_strongly_as_their_goals_ask(planner, tmp_path):
         expected = planner.plan(SCENE, STYLE)
     torch.testing.assert_close(found.poses, expected.poses, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(found.poses, planner.plan(SCENE, STYLE).poses, atol=1e-3)
+
+
+def test_no_edit_opens_the_safety_gate(tmp_path):
+    """What keeps a candidate out is judged of the scene as it is, not as it was edited."""
+    planner = drawn(3)
+    planner.sub_score_heads.known.fill_(value=True)
+    planner.selection = PickedBy(safety_gate=0.999)
+    folder = stored_maps(tmp_path / "maps", planner, ("speed",))
+    steered = opened_chain(planner, Chain(edits=Edits(folder, 1.0)), SPACE, checkpoint_hash="mine")
+    found = steered.plan_to(SCENE, STYLE, goals((1.0, 0.0), 0.5))
+    judged = sub_scores_of_plans(planner, found.poses)
+    with edited(planner, maps(planner, 0), torch.tensor([1.0, -1.0])):
+        elsewhere = sub_scores_of_plans(planner, found.poses)
+    assert torch.equal(found.scores.isfinite(), judged.isfinite())
+    assert not torch.equal(judged.isfinite(), elsewhere.isfinite())
+
+
+def sub_scores_of_plans(planner: DiffusionPlanner, poses: Tensor) -> Tensor:
+    """Scores that the planner's selection gives to plans, `-inf` for those it keeps out."""
+    scores = planner.sub_scores(SCENE, poses)
+    merit = torch.zeros(poses.shape[:2])
+    return planner.selection.scores(merit, scores, planner.sub_score_heads.known, STYLE)
 
 
 def test_at_the_middle_and_where_nothing_is_asked_nothing_is_edited(planner):

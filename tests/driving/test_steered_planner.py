@@ -15,8 +15,9 @@ from torch import Tensor
 from driving.aimed_planner import AimedPlanner
 from driving.goals import PlanGoals, driven_candidates, plan_space, told
 from driving.planner.diffusion import DiffusionPlanner
+from driving.planner.diffusion_sampler import DiffusionSampler
 from driving.planner.goal_worth import no_nearer_contact, smallest_strength, standardized
-from driving.planner.guided_steps import guided_steps, no_style
+from driving.planner.guided_steps import guided_steps, no_style, own_calls
 from driving.planner.planner import PlannerInput, Plans, StyleCondition
 from driving.planner.proposal_score import time_to_collision
 from driving.planner.steered import SteeredPlanner
@@ -33,8 +34,9 @@ from personalize.steering.chain import (
     Selection,
     Telling,
 )
-from personalize.steering.goals import Goals, closeness, no_goals
-from personalize.steering.particles import ParticleSteering
+from personalize.steering.goals import GoalCloseness, Goals, closeness, no_goals
+from personalize.steering.guidance import GuidedPredict, Under
+from personalize.steering.particles import ParticleSteering, steer
 from tests.driving.planner_fixtures import SMALL, random_style
 from tests.driving.small_worlds import Mover, behind_leader, bend, road, stack
 
@@ -170,6 +172,15 @@ def test_telling_alone_is_the_planner_under_the_told_style(planner, scene):
     assert not torch.allclose(found.poses, own.poses, atol=1e-3)
 
 
+def test_what_is_told_is_preferred_where_the_planner_picks_by_preference(scene):
+    planner, asked = shaken(3), goals()
+    planner.sub_score_heads.known.fill_(value=True)
+    planner.selection = PickedBy(preference_weight=2.0, safety_gate=0.1)
+    style = told(STYLE, asked, SPACE.names, strength=0.6)
+    found = SteeredPlanner(planner, Chain(Telling(0.6)), SPACE).plan_to(scene, STYLE, asked)
+    close(found, planner.plan(scene, style))
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0, 1.7])
 def test_guided_steps_are_the_planners_own(planner, scene, weight):
     own = copy.deepcopy(planner)
@@ -300,6 +311,24 @@ def test_the_smallest_strength_is_enough_and_the_one_before_is_not(seed: int):
     assert found.item() == pytest.approx(enough[0], rel=1e-4)
 
 
+def test_calibration_counts_what_a_critic_says_and_what_comes_nearer_to_a_contact(planner):
+    world = stack([road(speed_mps=9.0, movers=[Mover(AHEAD_M)])] * ROWS)
+    view, asked = planner_input(world, world.now), goals(seed=7)
+    own = planner.plan(view, STYLE)
+    contact_s = time_to_collision(view, driven_candidates(view, own.poses))
+    kept = no_nearer_contact(contact_s, own.scores)
+    assert not kept.all()
+    told_apart = own.scores + 5.0 * standardized(leftmost(own.poses, view, STYLE))
+    before = told_apart.masked_fill(~kept, -torch.inf)
+    near = closeness(PlanGoals(SPACE)(own.poses, view), asked)
+    least = smallest_strength(before, near, largest=500.0)
+    assert not torch.equal(least, smallest_strength(own.scores, near, largest=500.0))
+    chain = Chain(selection=Selection(500.0, calibrate=True, critic_weight=5.0))
+    steered = SteeredPlanner(planner, chain, SPACE, critic=leftmost)
+    found = steered.plan_to(view, STYLE, asked)
+    torch.testing.assert_close(found.scores, before + least[:, None] * near, atol=1e-3, rtol=1e-4)
+
+
 def test_calibration_is_as_near_with_more_of_the_planners_own_score(planner, scene):
     asked = goals(seed=7)
     fixed = Chain(selection=Selection(500.0))
@@ -379,6 +408,7 @@ def test_neighbours_lie_within_their_angle_around_the_centre(planner):
         (Chain(particles=ParticleSteering(3 * ANCHORS, 2.0), guidance=Guidance(2.0)), 18),
         (Chain(selection=Selection(9.0, calibrate=True)), 2),
         (Chain(selection=Selection(9.0, hold=True)), 4),
+        (Chain(Telling(1.0), selection=Selection(hold=True)), 2),
     ],
 )
 def test_calls_are_what_the_decoder_is_really_asked(planner, scene, chain, expected):
@@ -406,6 +436,40 @@ def test_particles_are_drawn_towards_the_goals(planner, scene):
     assert gap.mean() < own.mean()
 
 
+def test_particles_are_guided_from_no_style_and_weighed_by_the_stated_goals(scene):
+    """By hand, set by set: told goals near the stated ones, guided as the planner itself is."""
+    planner, asked = shaken(), goals(seed=4)
+    planner.guidance = 1.7
+    settings = ParticleSteering(2 * ANCHORS, 8.0)
+    chain = Chain(Telling(1.0), particles=settings, neighbourhood=Neighbourhood(2, 0.6))
+    steered = SteeredPlanner(planner, chain, SPACE, denoising_steps=3)
+    found = steered.plan_to(scene, STYLE, asked, seed=6)
+    sampler = DiffusionSampler(planner, steps=3)
+    away = Under(sampler.predict, no_style(STYLE))
+    for number, near in enumerate(steered.around(asked, 6)):
+        with torch.no_grad():
+            expected = steer(
+                sampler,
+                scene,
+                told(STYLE, near, SPACE.names, strength=1.0),
+                GoalCloseness(PlanGoals(SPACE), asked),
+                settings,
+                predict=GuidedPredict(sampler.predict, away, 1.7),
+                seed=6,
+            )
+        part = slice(number * settings.count, (number + 1) * settings.count)
+        torch.testing.assert_close(found.poses[:, part], expected.x, atol=1e-3, rtol=1e-3)
+
+
+def test_every_set_of_a_neighbourhood_has_the_same_share_of_the_choice(scene):
+    planner = shaken()
+    planner.selection = PickedBy(safety_gate=0.0, central=False)
+    chain = Chain(Telling(1.0), neighbourhood=Neighbourhood(3, 0.8))
+    found = SteeredPlanner(planner, chain, SPACE).plan_to(scene, STYLE, goals())
+    shares = found.scores.exp().unflatten(1, (3, ANCHORS)).sum(-1)
+    torch.testing.assert_close(shares, torch.full((ROWS, 3), 1 / 3))
+
+
 def test_edits_surround_every_set_with_its_goals(planner, scene):
     opened: list[Goals] = []
     inside = False
@@ -426,7 +490,7 @@ def test_edits_surround_every_set_with_its_goals(planner, scene):
     handle.remove()
     assert len(opened) == 2
     assert opened[0] is asked
-    assert seen == [True, True]
+    assert seen == [False, True, True]  # the gate judges the scene as it is
     assert not inside
 
 
@@ -467,3 +531,9 @@ def test_a_planner_that_reads_no_style_is_not_guided(scene):
     blind.guidance = 3.0
     steered = SteeredPlanner(blind, Chain(selection=Selection(5.0)), SPACE)
     assert steered.calls == 2
+    assert own_calls(blind) == 2
+    asked: list[int] = []
+    handle = blind.decoder.register_forward_hook(lambda *called: asked.append(len(called[1][0])))
+    blind.plan(scene, STYLE)
+    handle.remove()
+    assert asked == [ROWS] * 2

@@ -189,6 +189,23 @@ def probe_of(values: np.ndarray, known: np.ndarray, **options):
     return drawn_probe(contexts, values, known, kept, **({"count": 6, "goals": 4} | options))
 
 
+def test_goals_of_a_context_do_not_depend_on_which_others_may_be_drawn():
+    values, kept = crowded(30), np.array([0, 2])
+    known, contexts = np.ones(values.shape, bool), np.arange(100, 130)
+
+    def changes(chosen: slice) -> dict[int, list]:
+        part = contexts[chosen], values[chosen], known[chosen]
+        probe = drawn_probe(*part, kept, count=30, goals=4, seed=5)
+        return {
+            int(context): probe.change[probe.contexts == context].tolist()
+            for context in probe.contexts
+        }
+
+    every, some = changes(slice(None)), changes(slice(7, None))
+    assert len(some) == 23
+    assert all(some[context] == every[context] for context in some)
+
+
 def test_a_probe_holds_its_contexts_together_with_goals_only_in_what_is_known_and_kept():
     values = crowded(50)
     known = np.ones(values.shape, bool)

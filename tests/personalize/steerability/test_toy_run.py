@@ -1,6 +1,7 @@
 """The evaluation finds what a closed-form half is known to do."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,8 @@ import pytest
 
 from data_prep.errors import InputError
 from personalize.evaluation.steerable import REPORTED, TUNING, Outcome
+from personalize.report.markup import Markup
+from personalize.steerability import page_effects
 from personalize.steerability.chains import evaluated_chains
 from personalize.steerability.configuration import NamedChain, Steerability
 from personalize.steerability.metrics import all_metrics, rows_of
@@ -156,6 +159,22 @@ def test_a_count_is_raised_until_the_calls_are_equal(metrics):
     assert near.particles.count == 20  # 43 calls; 16 would be 35
 
 
+def test_where_calls_jump_the_nearest_count_that_was_looked_at_is_taken():
+    class Jumping(Toy):
+        """From four particles on, a hundred calls."""
+
+        def generate(self, contexts, goals, chain, *, seed=0):
+            found = super().generate(contexts, goals, chain, seed=seed)
+            few = chain is None or chain.particles is None or chain.particles.count < 4
+            return replace(found, generator_calls=5.0 if few else 100.0)
+
+    asking = Asking(Jumping(), options(generator_calls=21.0))
+    tuning = questions(asking).tuning
+    near = spent(asking, tuning, CHAINS["costly"].chain, "particles.count", "costly")
+    assert near.particles is not None
+    assert near.particles.count < 4
+
+
 def test_quality_is_compared_on_the_rows_that_have_it(metrics):
     found = chain(metrics, "half")["quality"]
     assert found["score"]["left_out"] == 0
@@ -163,6 +182,25 @@ def test_quality_is_compared_on_the_rows_that_have_it(metrics):
     assert found["score"]["change"]["value"] == pytest.approx(
         found["score"]["after"]["value"] - found["score"]["before"]["value"]
     )
+
+
+def test_before_is_of_the_rows_that_have_a_quality_after_too():
+    class Losing(Toy):
+        """Steered, rows far along in speed have no score; before, scores differ by context."""
+
+        def generate(self, contexts, goals, chain, *, seed=0):
+            found = super().generate(contexts, goals, chain, seed=seed)
+            odd = np.array(contexts) % 2 == 1
+            score = np.where(odd, 0.2, found.quality["score"])
+            if chain is not None:
+                score = np.where(odd, np.nan, score)
+            return replace(found, quality=dict(found.quality) | {"score": score})
+
+    found = chain(metrics_of(Losing(), chains={"half": CHAINS["half"]}), "half")["quality"]["score"]
+    assert found["before"]["value"] == pytest.approx(1.0)
+    assert found["left_out"] > 0
+    change = found["after"]["value"] - found["before"]["value"]
+    assert found["change"]["value"] == pytest.approx(change)
 
 
 def test_regret_is_what_the_nearest_possible_output_does_not_explain(metrics):
@@ -186,6 +224,10 @@ def test_the_unsteered_output_is_possible_too():
 
     found = chain(metrics_of(Poor(), chains={"none": CHAINS["none"]}), "none")
     assert found["regret"]["value"] == pytest.approx(0, abs=1e-9)
+    back = NamedChain(Chain(lookahead=Lookahead(-1.0)))
+    found = chain(metrics_of(Poor(), chains={"back": back}, goals=1), "back")
+    assert found["oracle_error"]["value"] == pytest.approx(found["asked"]["value"])
+    assert found["regret"]["value"] > 0.1
 
 
 def test_groups_and_cells_add_up(metrics):
@@ -197,6 +239,34 @@ def test_groups_and_cells_add_up(metrics):
     assert found["paying_group"] == payer["group"]
     singles = [cell["rows"] for cell in found["cells"] if len(cell["asked"]) == 1]
     assert sum(singles) > 24 * 12  # goals that ask for several are in several
+
+
+def test_a_group_of_few_contexts_is_shown_but_is_not_the_worst():
+    class Lonely(Toy):
+        """Three contexts are a group of their own, and cannot be steered."""
+
+        def groups(self, contexts):
+            return ["lonely" if c % 40 == 0 else "town" for c in contexts]
+
+        def generate(self, contexts, goals, chain, *, seed=0):
+            plain = super().generate(contexts, None, None, seed=seed)
+            found = super().generate(contexts, goals, chain, seed=seed)
+            stays = np.array(contexts)[:, None] % 40 == 0
+            return replace(found, raw=np.where(stays, plain.raw, found.raw))
+
+    half = {"half": CHAINS["half"]}
+    found = chain(metrics_of(Lonely(), chains=half, contexts=110, goals=2), "half")
+    lonely, town = found["groups"]
+    assert 0 < lonely["contexts"] < 5
+    assert lonely["steering_error"]["value"] > town["steering_error"]["value"]
+    assert found["worst_group"] == "town"
+
+
+def test_only_goals_of_several_dimensions_are_with_correlation_or_against_it(metrics):
+    found = chain(metrics, "half")
+    assert found["with_correlation"] != found["against_correlation"]
+    single = chain(metrics_of(chains={"half": CHAINS["half"]}, most_active=1), "half")
+    assert single["with_correlation"] is single["against_correlation"] is None
 
 
 def test_the_table_has_every_goal_of_every_chain_and_agrees_with_the_means():
@@ -236,6 +306,14 @@ def test_several_samples_are_averaged_and_their_spread_is_told():
     assert chain(found, "half")["generator_calls"] == 2.0
 
 
+def test_the_spread_is_the_standard_deviation_between_samples():
+    found = metrics_of(samples=2, chains={"none": CHAINS["none"]})
+    one, two = (0.01 * np.random.default_rng([seed, 3]).normal(size=5) for seed in (0, 1))
+    speed, comfort, _, gap, _ = np.abs(one - two) / np.sqrt(2)
+    expected = (2 * speed + comfort + 0.7 * gap) / 3.7  # speed is there twice, the gap in 0.7
+    assert chain(found, "none")["spread"] == pytest.approx(expected, rel=0.02)
+
+
 # What a steered output hides
 
 
@@ -260,6 +338,8 @@ def test_what_can_no_longer_be_measured_leaves_its_row_and_is_counted():
     assert 0 < left["rows"] < left["of_rows"]
     assert found["gain"]["value"] == pytest.approx(0.5)
     assert found["response"]["cells"][1][1] is None
+    error, oracle = found["steering_error"]["value"], found["oracle_error"]["value"]
+    assert found["regret"]["value"] == pytest.approx(error - oracle)  # of the same rows
 
 
 class Silent(Toy):
@@ -277,6 +357,23 @@ def test_a_chain_of_which_nothing_can_be_measured_has_no_numbers_and_is_not_the_
     assert chain(found, "half")["worst_group"] is None
     assert found["best"] == "none"
     json.dumps(found, allow_nan=False)
+
+
+def test_a_dose_figure_marks_the_strength_that_was_taken_among_its_own(monkeypatch):
+    """Of two settings a figure shows one, the other as it was taken."""
+    tune = {"lookahead.strength": [0.25, 1.0], "telling.strength": [0.0, 0.25, 0.5]}
+    found = metrics_of(chains={"two": NamedChain(tune=tune)})
+    seen = {}
+
+    def kept(curves, doses, *, chosen, title):
+        seen[title] = (doses, doses[chosen])
+        return Markup("")
+
+    monkeypatch.setattr(page_effects, "dose_curves", kept)
+    page_effects.doses(found)
+    taken = found["chains"][0]["trials"][found["chains"][0]["chosen"]]["settings"]
+    assert seen == {f"two over {name}": (doses, taken[name]) for name, doses in tune.items()}
+    assert taken == {"lookahead.strength": 0.25, "telling.strength": 0.25}
 
 
 # What is refused

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from personalize.evaluation.intervals import bootstrap_interval
 from personalize.preference_optimization.comparisons import comparison_accuracy
-from personalize.preference_optimization.pairs import (
+from personalize.preference_optimization.ranked_factors import (
     RankedFactors,
     cycle_rate,
     ranked_by_scale,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from benchmarks.methods.heron import experiment, planner_candidates
-from personalize.preference_optimization.pairs import (
+from personalize.preference_optimization.ranked_factors import (
     RankedFactors,
     cycle_rate,
     ranked_by_scale,

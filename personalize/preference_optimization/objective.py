@@ -1,0 +1,61 @@
+"""SLOT Objective: what one step of tuning minimises."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from personalize.preference_optimization.compared import ComparisonBatch
+from personalize.preference_optimization.policy import Drawn, Policy
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """What a policy answered to a batch of contexts, judged.
+
+    Attributes:
+        drawn: Responses and their log-probabilities when they were drawn.
+        reward: Named qualities of every response.
+        gate: Whether it passes every safety gate.
+        reference_reward: Qualities of the reference's likeliest response, for shaping.
+        names: Names of the qualities.
+    """
+
+    drawn: Drawn
+    reward: Float[Tensor, "batch particle dimension"]
+    gate: Bool[Tensor, "batch particle"]
+    reference_reward: Float[Tensor, "batch drawn dimension"]
+    names: tuple[str, ...]
+
+
+class Objective(nn.Module, ABC):
+    """What is minimised; it may have weights of its own, which are trained along.
+
+    Attributes:
+        uses_reference: Whether a frozen reference is needed.
+        group_size: Responses to draw per context before each step; 0 for objectives that read
+            comparisons, -1 for those that read logged targets alone.
+    """
+
+    uses_reference: bool = True
+    group_size: int = 0
+
+    @abstractmethod
+    def forward(
+        self,
+        policy: Policy,
+        reference: Policy | None,
+        batch: ComparisonBatch,
+        rollouts: Rollouts | None = None,
+    ) -> Mapping[str, Float[Tensor, ""]]:
+        """What to minimise as `loss`, and its parts by name.
+
+        Args:
+            policy: What is trained.
+            reference: Frozen; None where it is not used.
+            batch: Comparisons. An objective that draws reads only its contexts and its targets,
+                which are column 0.
+            rollouts: What was drawn, for an objective that draws.
+        """

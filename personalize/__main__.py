@@ -105,20 +105,6 @@ def _steerability_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _reward_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--config", type=Path, required=True, help="YAML file of a source, a builder and a model")
-    add_output_options(parser, "the reward model")
-    add(
-        "--set",
-        dest="changes",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change one setting of the file, by dotted name; may be given several times",
-    )
-
-
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="extract",
@@ -169,6 +155,12 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        name="reward",
+        summary="Learn from comparisons what is preferred: a reward model.",
+        run="personalize.reward_learning.command:reward",
+        passthrough=True,
+    ),
+    Command(
         name="tune",
         summary="Tune a trained recommender or planner by preferences.",
         run="personalize.tuning.command:tune",
@@ -185,19 +177,6 @@ COMMANDS: tuple[Command, ...] = (
             "example:\n"
             "  personalize steerability --config configs/personalize/steerability.yaml \\\n"
             "      --out runs/steerability --set contexts=32"
-        ),
-    ),
-    Command(
-        name="reward",
-        summary="Learn from comparisons what is preferred: a reward model.",
-        run="personalize.reward_learning.command:run",
-        configure=_reward_options,
-        description=(
-            "Compare what a trained recommender or planner could answer, learn a reward model\n"
-            "from that, calibrate it and write it with how well it predicts other comparisons.\n\n"
-            "example:\n"
-            "  personalize reward --config configs/personalize/reward.yaml --out runs/reward \\\n"
-            "      --set training.epochs=10"
         ),
     ),
     Command(

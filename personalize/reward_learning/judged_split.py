@@ -4,12 +4,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.errors import InputError
-from personalize.preference_optimization.candidates import Candidates, PairBuilder
-from personalize.preference_optimization.compared_rows import ComparedRows, joined
+from personalize.preference_optimization.candidates import (
+    Candidates,
+    PairBuilder,
+    joined_candidates,
+)
+from personalize.preference_optimization.compared_rows import ComparedRows
 from personalize.preference_optimization.tunable import Tunable
 from personalize.rewards.feature_comparisons import FeatureTable, in_pairs
 
@@ -39,6 +43,13 @@ class JudgedSplit:
         """The same with lists as pairs."""
         return replace(self, comparisons=in_pairs(self.comparisons))
 
+    def scaled(
+        self, mean: Float[Tensor, " dimension"], scale: Float[Tensor, " dimension"]
+    ) -> "JudgedSplit":
+        """The same with qualities in deviations from a mean."""
+        quality = (self.table.quality - mean) / scale
+        return replace(self, table=replace(self.table, quality=quality))
+
 
 def judged_split(
     half: Tunable, builder: PairBuilder, split: str, *, contexts: int, seed: int
@@ -53,45 +64,36 @@ def judged_split(
         seed: Of contexts, candidates and comparisons.
 
     Raises:
-        InputError: If nothing was compared.
+        InputError: If the split is empty, or nothing was compared.
     """
     known = half.contexts(split)
-    random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(known)[:contexts])
-    tables, compared, origins, before = [], [], [], 0
-    for at in range(0, len(chosen), CONTEXTS_AT_ONCE):
-        some = torch.as_tensor(chosen[at : at + CONTEXTS_AT_ONCE])
-        candidates = half.candidates(some, half.policy, seed=seed + at)
-        found = builder(candidates, seed=seed + at)
-        tables.append(candidate_features(half, candidates))
-        compared.append(replace(found, rows=found.rows + before))
-        origins.append(candidates.origin)
-        before += len(candidates.context)
-    found = joined(compared) if compared else None
-    if found is None or not len(found):
+    chosen = np.sort(np.random.default_rng(seed).permutation(known)[:contexts])
+    if not len(chosen):
+        raise InputError(f"the split {split} has no context to compare anything in.")
+    candidates = joined_candidates(
+        [
+            half.candidates(some, half.policy, seed=seed)
+            for some in torch.as_tensor(chosen).split(CONTEXTS_AT_ONCE)
+        ]
+    )
+    found = builder(candidates, seed=seed)
+    if not len(found):
         raise InputError(
             f"{type(builder).__name__} made no comparison in {len(chosen)} contexts of the split "
             f"{split}; give more contexts or another builder."
         )
-    table = FeatureTable(
-        torch.cat([part.context for part in tables]),
-        torch.cat([part.response for part in tables]),
-        torch.cat([part.quality for part in tables]),
-        tables[0].names,
-    )
-    return JudgedSplit(table, _one_source_each(found), torch.cat(origins))
+    return JudgedSplit(candidate_features(half, candidates), found, candidates.origin)
 
 
 def candidate_features(half: Tunable, candidates: Candidates) -> FeatureTable:
     """Features and known qualities of every candidate."""
     responses = candidates.responses[candidates.response][:, None]
     with torch.no_grad():
-        context, response = half.features(candidates.context, responses)
-    return FeatureTable(context, response[:, 0], candidates.reward, candidates.names)
-
-
-def _one_source_each(comparisons: ComparedRows) -> ComparedRows:
-    """The same where blocks named a source again and again."""
-    names = tuple(dict.fromkeys(comparisons.sources))
-    numbers = torch.tensor([names.index(name) for name in comparisons.sources])
-    return replace(comparisons, provenance=numbers[comparisons.provenance], sources=names)
+        parts = [
+            half.features(candidates.context[rows], responses[rows])
+            for rows in torch.arange(len(responses)).split(4096)
+        ]
+    context, response = (torch.cat([part[number] for part in parts]) for number in (0, 1))
+    return FeatureTable(
+        context.float(), response[:, 0].float(), candidates.reward.float(), candidates.names
+    )

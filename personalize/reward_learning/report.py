@@ -11,9 +11,11 @@ from torch import Tensor
 
 from personalize.evaluation.group_report import group_report
 from personalize.evaluation.intervals import bootstrap_interval
+from personalize.reward_learning.data import RewardData
 from personalize.reward_learning.judged_split import JudgedSplit
 from personalize.rewards.preference_calibration import (
     expected_calibration_error,
+    fitted_temperature,
     preference_accuracy,
     preference_log_loss,
 )
@@ -22,6 +24,21 @@ from personalize.rewards.preference_model import PreferenceModel
 RESAMPLES = 2000
 LEAST_CONTEXTS = 5
 """Contexts below which a group is not called the worst."""
+
+
+@torch.no_grad()
+def calibrated(model: PreferenceModel, data: RewardData) -> dict[str, Any]:
+    """Set a model's temperature and scale in place, and say what it is worth before and after.
+
+    The temperature is set on validation comparisons and reported on those of the test; the scale is
+    that of all training candidates.
+    """
+    before = preference_report(split_logits(model, data.test), data.test)
+    win_share = (1 + data.validation.comparisons.strength) / 2
+    model.temperature.copy_(fitted_temperature(split_logits(model, data.validation), win_share))
+    model.standardize(data.training.table.context, data.training.table.response)
+    after = preference_report(split_logits(model, data.test), data.test)
+    return {"temperature": float(model.temperature), "before": before, "after": after}
 
 
 @torch.no_grad()

@@ -67,8 +67,8 @@ class FeatureTable:
     """
 
     context: Float[Tensor, "row context_width"]
-    response: Float[Tensor, "row response_width"]
-    quality: Float[Tensor, "row dimension"]
+    response: Float[Tensor, "paired response_width"]
+    quality: Float[Tensor, "judged dimension"]
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class FeatureTable:
     def of(
         cls,
         context: Float[Tensor, "row context_width"],
-        response: Float[Tensor, "row response_width"],
+        response: Float[Tensor, "paired response_width"],
     ) -> "FeatureTable":
         """A table whose qualities are not known."""
         return cls(context, response, response.new_zeros(len(response), 0))

@@ -36,7 +36,7 @@ def fitted_temperature(
     for _ in range(steps):
         middle = (low * high).sqrt()
         slope = ((told * middle).sigmoid() - win_share) @ told  # by the inverse temperature
-        low, high = torch.where(slope < 0, middle, low), torch.where(slope < 0, high, middle)
+        low, high = torch.where(slope <= 0, middle, low), torch.where(slope <= 0, high, middle)
     return (1 / (low * high).sqrt()).to(logit)
 
 

@@ -81,7 +81,8 @@ def regret_features(
         collected: Sum of features along the segment.
         start: Successor features of its start under some policies; or the features of all
             candidates there, with zeros for `end`.
-        end: The same of its end.
+        end: The same of its end. With a discount, `collected` is discounted from the start and
+            this times `discount ** steps`.
     """
     return torch.cat([collected, start.flatten(-2), end.flatten(-2)], -1)
 

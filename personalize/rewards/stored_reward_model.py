@@ -67,8 +67,8 @@ def write_reward_model(
         out: Folder to write.
         model: The model.
         sizes: What it was built with.
-        configuration: The command's options; `encoder` and `head` hold `class_path` and
-            `init_args` of the two parts.
+        configuration: The command's options; `encoder` and `head` of its section `model` hold
+            `class_path` and `init_args` of the two parts.
         inputs: Content hash by name of what it was learnt from.
         facts: Numbers about it, as plain JSON values.
         overwrite: Replace what is there.
@@ -77,7 +77,7 @@ def write_reward_model(
         InputError: If the folder may not be written.
     """
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    parts = {name: configuration[name] for name in ("encoder", "head")}
+    parts = {name: configuration["model"][name] for name in ("encoder", "head")}
     with create_artifact(
         out,
         kind=KIND,

@@ -98,8 +98,9 @@ class WholeRankings(PairBuilder):
         """See `PairBuilder`; nothing is drawn."""
         value = weighted(candidates, self.weights)
         found = context_blocks(candidates, passing=True)
+        worth = value.tolist()
         lists = [
-            self._one(rows[there].tolist(), value)
+            self._one(rows[there].tolist(), worth)
             for rows, there in zip(found.rows, found.present, strict=True)
         ]
         lists = [rows for rows in lists if len(rows) > 1]
@@ -115,9 +116,9 @@ class WholeRankings(PairBuilder):
             annotator=candidates.group[rows[:, 0]],
         )
 
-    def _one(self, rows: list[int], value: torch.Tensor) -> list[int]:
+    def _one(self, rows: list[int], worth: list[float]) -> list[int]:
         kept: list[int] = []
-        for row in sorted(rows, key=lambda row: -float(value[row])):
-            if not kept or value[kept[-1]] - value[row] > self.least_gap:
+        for row in sorted(rows, key=lambda row: -worth[row]):
+            if not kept or worth[kept[-1]] - worth[row] > self.least_gap:
                 kept.append(row)
         return kept[: self.length]

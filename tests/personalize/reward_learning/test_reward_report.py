@@ -101,7 +101,10 @@ def test_the_worst_group_is_that_with_the_least_accuracy_by_context():
 def test_the_temperature_is_set_on_validation_and_the_scale_on_all_training_rows():
     data = RewardData(ToySource(contexts=400), BUILDER)
     model = PreferenceModel(PlainFeatures(data.sizes), ScalarHead(data.sizes, 5))
-    model.head.layer.weight.data = torch.tensor([[0.0, 0.0, 0.3, 0.1, 0.0]])
+    with torch.no_grad():
+        for name, value in model.head.named_parameters():
+            told = [0.0, 0.0, 0.3, 0.1, 0.0] if name == "layer.weight" else [0.0]
+            value.copy_(torch.tensor(told))
     told = split_logits(model, data.test)
     assert len(told) == len(data.test.comparisons)
     facts = calibrated(model, data)

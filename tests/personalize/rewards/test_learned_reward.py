@@ -71,7 +71,11 @@ def test_tuning_moves_no_weight_of_the_reward():
 
 def test_a_learnt_reward_is_a_reward_of_particles():
     half, _ = judged()
-    reward = LearnedReward(model(), lambda x, context: half.features(context, x))
+
+    def features(x: torch.Tensor, context: torch.Tensor):
+        return half.features(context, x)
+
+    reward = LearnedReward(model(), features)
     contexts, responses = torch.tensor([4, 9]), torch.tensor([[0, 5, 7], [3, 3, 1]])
     found = reward(responses, contexts)
     assert reward.names == ("learned_reward",)

@@ -302,9 +302,9 @@ def test_says_what_is_wrong():
         Drawing(group_size=1)
     with pytest.raises(ValueError, match="updates must be 1 or more, got 0"):
         Drawing(updates=0)
-    with pytest.raises(ValueError, match="must not be negative, got -0.1, 0 and 0"):
+    with pytest.raises(ValueError, match=r"must not be negative, got -0.1, 0 and 0"):
         RolloutObjective(Clipped(), kl_weight=-0.1)
-    with pytest.raises(ValueError, match="must not be negative, got 0, -0.1 and 0"):
+    with pytest.raises(ValueError, match=r"must not be negative, got 0, -0.1 and 0"):
         RolloutObjective(Clipped(), imitation_weight=-0.1)
     with pytest.raises(ValueError, match="must not be negative, got"):
         RolloutObjective(Clipped(), imitation_samples=-1)

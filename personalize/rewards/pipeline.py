@@ -28,6 +28,12 @@ class RewardPipeline:
         self_play: Take each response's share of wins against the others for its reward; None takes
             the shaped parts themselves.
         gating: What is done to responses that fail a gate; None takes `LowestGate`.
+        kl_weight: Of each response's log-ratio to the reference, which is taken off its advantage:
+            the divergence as part of the reward, as in PPO and P3O. In the mean its gradient is
+            that of `KL(policy || reference)`, in units of the scaled advantage.
+
+    Raises:
+        ValueError: If the KL weight is negative.
     """
 
     combination: Combination | None = None
@@ -35,9 +41,14 @@ class RewardPipeline:
     advantage: Advantage | None = None
     self_play: Comparator | None = None
     gating: Gating | None = None
+    kl_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.kl_weight >= 0:
+            raise ValueError(f"kl_weight must not be negative, got {self.kl_weight:g}.")
 
     @property
-    def uses_reference(self) -> bool:
+    def judges_reference(self) -> bool:
         """Whether rewards of the reference's responses enter."""
         return self.shaping is not None and self.shaping.uses_reference
 
@@ -48,6 +59,7 @@ class RewardPipeline:
         gate: Bool[Tensor, "batch particle"],
         reference_reward: Float[Tensor, "batch drawn dimension"],
         context_weights: Float[Tensor, "batch dimension"] | None = None,
+        log_ratio: Float[Tensor, "batch particle"] | None = None,
     ) -> Float[Tensor, "batch particle"]:
         """The advantage of every response, without a gradient.
 
@@ -56,11 +68,13 @@ class RewardPipeline:
             gate: Whether every safety gate is passed.
             reference_reward: Of the reference's responses; may be empty where shaping needs none.
             context_weights: See `Combination`.
+            log_ratio: Of the policy that drew to the reference, for `kl_weight`.
 
         Raises:
-            ValueError: If shaping needs rewards of the reference and there are none.
+            ValueError: If shaping needs rewards of the reference and there are none, or
+                `kl_weight` needs log-ratios.
         """
-        if self.uses_reference and not reference_reward.shape[1]:
+        if self.judges_reference and not reference_reward.shape[1]:
             raise ValueError("reference_reward must not be empty: the shaping compares with it.")
         count = reward.shape[1]
         combine, gated = self.combination or Separate(), self.gating or LowestGate()
@@ -75,6 +89,10 @@ class RewardPipeline:
             value = mean_win_share(wins)[..., None]
             weight = torch.ones_like(value[:, 0])
         advantage = advantage_of(Parts(value, weight))
+        if self.kl_weight:
+            if log_ratio is None:
+                raise ValueError("log_ratio must be given: kl_weight is not 0.")
+            advantage = advantage - self.kl_weight * (log_ratio - log_ratio.mean(1, keepdim=True))
         # those that fail are the lowest by now, up to rounding; where nobody passes nothing is told
         lowest = torch.where(gate.any(1, keepdim=True), advantage.amin(1, keepdim=True), 0)
         return torch.where(gate, advantage, lowest)

@@ -155,6 +155,12 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        name="tune",
+        summary="Tune a trained recommender or planner by preferences.",
+        run="personalize.tuning.command:tune",
+        passthrough=True,
+    ),
+    Command(
         name="steerability",
         summary="Measure how well a recommender or planner can be steered, and report.",
         run="personalize.steerability.command:run",

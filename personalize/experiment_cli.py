@@ -38,6 +38,7 @@ class Experiment:
         link: Links options that the data knows.
         documents: JSON documents a checkpoint carries beside the weights, from the data module.
         monitor: Metric that decides which weights are best; higher is better.
+        conclude: What is done with a finished run, each time the command finds it finished.
     """
 
     door: ExperimentDoor
@@ -46,6 +47,7 @@ class Experiment:
     link: Callable[[LightningArgumentParser], None]
     documents: Callable[[Any], Mapping[str, Any]]
     monitor: str
+    conclude: Callable[["ExperimentCLI"], None] | None = None
 
 
 class ExperimentCLI(LightningCLI):
@@ -174,6 +176,7 @@ def run_experiment(experiment: Experiment, options: FrontOptions, *, stage: str)
         return _evaluate(cli, stage)
     if "resume" not in options.own and cli.run.finished is not None:
         sys.stderr.write(f"{cli.run.path} has finished already: {_summary(cli.run.finished)}\n")
+        _conclude(cli)
         return 0
     if "init_from" in options.own:
         _load_weights(cli, find_checkpoint(options.own["init_from"]))
@@ -200,7 +203,13 @@ def run_experiment(experiment: Experiment, options: FrontOptions, *, stage: str)
             }
         )
         sys.stderr.write(f"{cli.run.path}: {_summary(cli.run.finished or {})}\n")
+        _conclude(cli)
     return 0
+
+
+def _conclude(cli: ExperimentCLI) -> None:
+    if cli.experiment.conclude is not None:
+        cli.experiment.conclude(cli)
 
 
 def run_of(folder: Path) -> Path:

@@ -19,7 +19,8 @@ class Rollouts:
         drawn: Responses and their log-probabilities when they were drawn.
         reward: Named qualities of every response.
         gate: Whether it passes every safety gate.
-        reference_reward: Qualities of the reference's likeliest response, for shaping.
+        reference_reward: Qualities of the reference's likeliest response, for shaping; of none
+            (`drawn` is 0) where they are not asked for.
         names: Names of the qualities.
     """
 
@@ -37,10 +38,16 @@ class Objective(nn.Module, ABC):
         uses_reference: Whether a frozen reference is needed.
         group_size: Responses to draw per context before each step; 0 for objectives that read
             comparisons, -1 for those that read logged targets alone.
+        beam: Draw the likeliest responses instead of a sample.
+        judges_reference: Whether `Rollouts.reference_reward` is read.
+        updates: Steps on the same rollouts.
     """
 
     uses_reference: bool = True
     group_size: int = 0
+    beam: bool = False
+    judges_reference: bool = False
+    updates: int = 1
 
     @abstractmethod
     def forward(

@@ -21,21 +21,21 @@ WELL = {
     "clip_share": np.full(40, 0.05),
     "kl": 0.1 * STEPS,
     "entropy": 3 - 0.01 * STEPS,
-    "effective_sample_size": np.full(40, 12.0),
+    "effective_sample_share": np.full(40, 0.9),
     "reward_match": NOISE + 0.1 * STEPS,
-    "chosen_log_prob": NOISE,
+    "log_prob_best": NOISE,
     "gradient_norm": 1 + 0.1 * np.abs(NOISE),
 }
 ILL = {
     "finite loss": ("loss", np.where(STEPS == 7, np.nan, 1.0)),
     "groups without signal": ("training_zero_variance_share", np.full(40, 0.9)),
-    "clipping": ("clip_fraction", np.full(40, 0.6)),
+    "clipping": ("clip_share", np.full(40, 0.6)),
     "divergence": ("training_kl", STEPS),
     "entropy": ("training_entropy", 3 * np.exp(-0.1 * STEPS)),
     "effective samples": ("effective_sample_share", 1 - STEPS / 45),
     "reward": ("reward_comfort", NOISE - 0.1 * STEPS),
-    "likelihood of what is preferred": ("chosen_logps", NOISE - STEPS),
-    "gradient norm": ("grad_norm", np.where(STEPS == 30, 50.0, 1.0)),
+    "likelihood of what is preferred": ("training_log_prob_best", NOISE - STEPS),
+    "gradient norm": ("training_gradient_norm", np.where(STEPS == 30, 50.0, 1.0)),
 }
 
 
@@ -66,7 +66,7 @@ def test_what_was_not_logged_is_said():
 
 
 def test_every_objective_has_its_own_finding():
-    found = loop_health({"reward_a": STEPS, "reward_b": -STEPS, "reward_reference_a": STEPS})
+    found = loop_health({"reward_a": STEPS, "reward_b": -STEPS})
     rewards = [(one.column, one.well) for one in found if one.name == "reward"]
     assert rewards == [("reward_a", True), ("reward_b", False)]
 

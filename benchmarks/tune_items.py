@@ -6,8 +6,7 @@ sweep that validates best by NDCG@10; it is then trained again from other seeds,
 value is the mean over seeds. Differences on the test split are paired by context, with bootstrap
 intervals, against the checkpoint as it was and against plain fine-tuning.
 
-  python benchmarks/tune_items.py --checkpoint runs/demo/fit/mender_emb \\
-      --preferences runs/demo/preferences --json
+  python benchmarks/tune_items.py --checkpoint runs/demo/fit/mender_emb --json
 """
 
 import argparse

@@ -95,7 +95,18 @@ def _steerability_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=Path, required=True, help="YAML file of a source, chains and numbers")
     add_output_options(parser, "the report")
-    add(
+    _add_changes(parser)
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", type=Path, required=True, help="YAML file of a source and a builder or table")
+    add_output_options(parser, "the comparisons")
+    _add_changes(parser)
+
+
+def _add_changes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--set",
         dest="changes",
         action="append",
@@ -171,6 +182,21 @@ COMMANDS: tuple[Command, ...] = (
             "example:\n"
             "  personalize steerability --config configs/personalize/steerability.yaml \\\n"
             "      --out runs/steerability --set contexts=32"
+        ),
+    ),
+    Command(
+        name="compare",
+        summary="Compare answers of a recommender or planner, or take comparisons of one's own.",
+        run="personalize.compare:run",
+        configure=_compare_options,
+        description=(
+            "Compare what a trained recommender or planner answers, by a rule, and write the\n"
+            "comparisons to tune it or to train a reward with; or check a table of one's own.\n"
+            "Its columns: comparison, place (0 is the best), context, response; and if known\n"
+            "grade, strength, margin, weight, annotator, provenance.\n\n"
+            "example:\n"
+            "  personalize compare --config compare.yaml --out runs/comparisons \\\n"
+            "      --set split=validation"
         ),
     ),
     Command(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data_prep.artifact import read_artifact
 from data_prep.scenes.style_dimensions import AGGRESSIVE_SIGNS
+from driving.anchor_table import AnchorTable
 from driving.critic_reader import style_features
 from driving.load import AVERAGED, PLANNER, LoadedPlanner
 from driving.metrics.style_metrics import kendall_tau
@@ -24,6 +25,7 @@ from driving.plan_judge import (
     spread_within,
 )
 from driving.plan_responses import PlanPolicy, PlanResponses
+from driving.planner.anchor_policy import AnchorPolicy
 from driving.planner.going_on import going_on
 from driving.planner.guided_steps import no_style
 from driving.planner.plan_contexts import PlanContexts
@@ -87,6 +89,8 @@ class TunablePlans(Tunable[PlanContexts]):
         self._frozen = frozen_copy(policy)
         self._responses, self._swaps = PlanResponses(self._frozen), swaps
         self.judge_of = PlanJudge(moments, self._ruler())
+        shape = len(targets), len(self._frozen.planner.anchors), len(REWARDS)
+        self._table = AnchorTable(self._judged_anchors, shape)
         self.reward_names = REWARDS
         self.inputs = dict(inputs)
         self.facts = {
@@ -110,6 +114,10 @@ class TunablePlans(Tunable[PlanContexts]):
     def moment(self, contexts: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
         """The moment of every context."""
         return contexts.cpu() // len(self._styles)
+
+    def samples(self, contexts: Int[Tensor, " row"]) -> Int[np.ndarray, " row"]:
+        """The sample of the logs that every context is a moment of."""
+        return self._moments.world.sample_ids[self.moment(contexts)].numpy()
 
     def style(self, contexts: Int[Tensor, " row"]) -> StyleCondition:
         """What is asked for in every context."""
@@ -166,9 +174,13 @@ class TunablePlans(Tunable[PlanContexts]):
         )
 
     def judge(self, contexts: Int[Tensor, " row"], responses: Tensor) -> Judged:
-        """See `PlanJudge`."""
-        poses = self._responses.poses(self.batch(contexts), responses.detach().cpu())
-        found = self.judge_of(self.moment(contexts), self.style(contexts), poses)
+        """See `PlanJudge`; a candidate of the untuned planner is driven once."""
+        contexts, given = contexts.cpu(), responses.detach().cpu()
+        if isinstance(self._frozen, AnchorPolicy):
+            found = self._table(contexts, given)
+        else:
+            poses = self._responses.poses(self.batch(contexts), given)
+            found = self.judge_of(self.moment(contexts), self.style(contexts), poses)
         return Judged(found.reward.to(responses.device), found.gate.to(responses.device))
 
     @torch.no_grad()
@@ -244,6 +256,10 @@ class TunablePlans(Tunable[PlanContexts]):
         usual, known = columns_shown(drive(moments, rows, plans.best[:, None]).measured)
         of = drive(moments, rows[training], plans.poses[training])
         return StyleRuler(usual[:, 0], known[:, 0], spread_within(of))
+
+    def _judged_anchors(self, contexts: Int[Tensor, " row"]) -> Judged:
+        poses = self._responses.answers(self.batch(contexts))
+        return self.judge_of(self.moment(contexts), self.style(contexts), poses)
 
     def _asked(
         self, policy: Policy[PlanContexts], contexts: Int[Tensor, " row"], *, seed: int

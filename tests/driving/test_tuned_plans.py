@@ -13,6 +13,7 @@ from safetensors.torch import save
 from data_prep.artifact import create_artifact, read_artifact
 from data_prep.errors import InputError
 from data_prep.scenes.style_dimensions import AGGRESSIVE_SIGNS, STYLE_DIMENSIONS
+from driving.anchor_table import AnchorTable
 from driving.goal_measures import GOAL_NAMES, Measured
 from driving.load import load_planner
 from driving.plan_judge import (
@@ -340,3 +341,25 @@ def test_only_a_diffusion_planner_can_be_tuned(paths, tmp_path):
     folder = written(tmp_path / "mlp", EgoMlp(), {}, paths)
     with pytest.raises(InputError, match="holds a EgoMlp, which cannot be tuned"):
         opened(folder)
+
+
+def test_a_candidate_of_the_untuned_planner_is_driven_once(halves):
+    half = halves["anchors"]
+    contexts = torch.from_numpy(half.contexts(TRAINING))[-3:]
+    numbers = torch.tensor([[1, 0], [2, 2], [3, 1]])
+    driven = []
+    judge = half.judge_of
+    table = AnchorTable(
+        lambda missing: driven.append(missing.tolist()) or half._judged_anchors(missing),
+        (int(contexts.max()) + 1, 4, len(REWARDS)),
+    )
+    first = table(contexts, numbers)
+    again = table(contexts.flip(0), numbers.flip(0))
+    assert driven == [contexts.tolist()]
+    torch.testing.assert_close(again.reward.flip(0), first.reward)
+    table(contexts - 1, numbers)
+    assert driven[1:] == [[int(contexts[0]) - 1]]
+    poses = half._responses.poses(half.batch(contexts), numbers)
+    expected = judge(half.moment(contexts), half.style(contexts), poses)
+    torch.testing.assert_close(first.reward, expected.reward)
+    assert torch.equal(first.gate, expected.gate)

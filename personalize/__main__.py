@@ -166,6 +166,12 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        name="reward",
+        summary="Learn from comparisons what is preferred: a reward model.",
+        run="personalize.reward_learning.command:reward",
+        passthrough=True,
+    ),
+    Command(
         name="tune",
         summary="Tune a trained recommender or planner by preferences.",
         run="personalize.tuning.command:tune",

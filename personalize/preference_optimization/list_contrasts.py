@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from personalize.preference_optimization.compared import Scored
 from personalize.preference_optimization.contrast import Contrast
-from personalize.preference_optimization.contrasts import DPO
 from personalize.preference_optimization.pair_scores import own_scores, require_positive
 
 
@@ -89,7 +88,7 @@ class OverPairs(Contrast):
         uses_mismatched: As the contrast of each pair.
     """
 
-    contrast: Contrast = field(default_factory=DPO)
+    contrast: Contrast
     mean: bool = False
     uses_reference: bool = field(init=False)
     uses_mismatched: bool = field(init=False)

@@ -22,6 +22,7 @@ class Rollouts:
         reference_reward: Qualities of the reference's likeliest response, for shaping; of none
             (`drawn` is 0) where they are not asked for.
         names: Names of the qualities.
+        context_weights: How much each quality matters in each context, where an adapter says so.
     """
 
     drawn: Drawn
@@ -29,6 +30,7 @@ class Rollouts:
     gate: Bool[Tensor, "batch particle"]
     reference_reward: Float[Tensor, "batch drawn dimension"]
     names: tuple[str, ...]
+    context_weights: Float[Tensor, "batch dimension"] | None = None
 
 
 class Objective(nn.Module, ABC):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from personalize.preference_optimization.auxiliary import (
@@ -22,6 +23,7 @@ from personalize.preference_optimization.comparison_objective import (
 from personalize.preference_optimization.contrasts import CPL, DPO
 from personalize.preference_optimization.likelihood_contrasts import CPO, KTO
 from personalize.preference_optimization.list_contrasts import OverPairs
+from personalize.preference_optimization.objective import Objective
 from personalize.preference_optimization.policy import Drawn, Policy, frozen_copy
 from personalize.preference_optimization.tabular_policy import NumberedContexts, TabularPolicy
 
@@ -118,6 +120,23 @@ def test_contexts_may_vary_within_a_comparison():
     loss = CompareObjective(CPL(beta=1.0, conservatism=1.0))(mine, None, batch)["loss"]
     logs = mine.table.detach().log_softmax(-1)[:, 1]
     assert loss.item() == pytest.approx(lost(float(logs[0] - logs[1])))
+
+
+def test_a_configuration_may_choose_all_of_it():
+    path = "personalize.preference_optimization."
+    inner = {"class_path": path + "contrasts.CPL", "init_args": {"conservatism": 0.7}}
+    outer = {"class_path": path + "list_contrasts.OverPairs", "init_args": {"contrast": inner}}
+    term = {"class_path": path + "auxiliary.ImitateBest", "init_args": {"eta": 0.1}}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--objective", type=Objective)
+    chosen = {
+        "class_path": path + "comparison_objective.CompareObjective",
+        "init_args": {"contrast": outer, "auxiliary": [term]},
+    }
+    found = parser.instantiate(parser.parse_object({"objective": chosen})).objective
+    assert found.contrast == OverPairs(CPL(conservatism=0.7))
+    assert not found.uses_reference
+    assert isinstance(found.auxiliary[0], ImitateBest)
 
 
 def test_mismatched_responses_are_those_of_the_next_comparison():

@@ -30,7 +30,10 @@ def contrasts() -> list[Contrast]:
         for _, value in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(value, Contrast) and not inspect.isabstract(value):
                 found.add(value)
-    return [kind() for kind in sorted(found, key=lambda kind: kind.__name__)]
+    return [
+        kind(DPO()) if kind is OverPairs else kind()
+        for kind in sorted(found, key=lambda kind: kind.__name__)
+    ]
 
 
 EVERY = contrasts()

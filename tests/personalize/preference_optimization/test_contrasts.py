@@ -115,7 +115,7 @@ def lost(x: float) -> float:
         ),
         (SDPO(), lost(0.45)),
         (DMPO(), lost(0.45)),
-        (OverPairs(), lost(0.45)),
+        (OverPairs(DPO()), lost(0.45)),
         (PreferenceRanking(), lost(3.0) + 0.05 * 1.0),
         (PlackettLuce(), lost(0.45)),
     ],

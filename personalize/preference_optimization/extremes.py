@@ -85,6 +85,9 @@ class WholeRankings(PairBuilder):
         length: Most places of a list.
         least_gap: A response enters where it is worse than the one before by more than this.
 
+    Raises:
+        ValueError: If a list could not have two places.
+
     Source:
         The lists that Preference Ranking Optimization (Song et al., 2023, arXiv:2306.17492) learns
         from.
@@ -93,6 +96,10 @@ class WholeRankings(PairBuilder):
     weights: dict[str, float]
     length: int = 4
     least_gap: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise ValueError(f"length must be 2 or more, got {self.length}.")
 
     def __call__(self, candidates: Candidates, *, seed: int = 0) -> ComparedRows:
         """See `PairBuilder`; nothing is drawn."""

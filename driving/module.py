@@ -1,28 +1,20 @@
 """Training and validation of any learned planner."""
 
 import copy
-import hashlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
-import lightning as L
 import torch
 from jaxtyping import Bool, Float
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from driving.planner.batch import PlanningBatch
 from driving.planner.learned import LearnedPlanner
-from personalize.finite_steps import FiniteSteps
-from personalize.learning_rate import let_settings_win, planned_steps, warm_up_cosine
-
-STEPS_BEHIND_ON_A_GPU = 8
+from personalize.watched_module import WatchedModule, step_seed
 
 
-class PlannerModule(L.LightningModule):
+class PlannerModule(WatchedModule):
     """One planner with its optimizer, learning rate, averaged weights and validation.
 
     The moving average of the weights is a second planner beside the first. It is what validation
@@ -63,7 +55,12 @@ class PlannerModule(L.LightningModule):
         Raises:
             ValueError: If `averaging` is out of range.
         """
-        super().__init__()
+        super().__init__(
+            optimizer=optimizer,
+            warm_up_steps=warm_up_steps,
+            final_learning_rate_share=final_learning_rate_share,
+            seed=seed,
+        )
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging must be at least 0 and below 1, got {averaging:g}.")
         self.planner = planner
@@ -71,72 +68,28 @@ class PlannerModule(L.LightningModule):
         if averaging:
             self.averaged = copy.deepcopy(planner).requires_grad_(requires_grad=False)
         self._loss = torch.compile(planner.loss) if compile_loss else planner.loss
-        self._optimizer = optimizer
-        self._warm_up_steps = warm_up_steps
-        self._final_learning_rate_share = final_learning_rate_share
-        self._seed = seed
-        self._finite_steps: FiniteSteps | None = None
-        self._step_batch: PlanningBatch | None = None
-        self._step_loss: Tensor | None = None
 
     @property
     def planning(self) -> LearnedPlanner:
         """The planner that plans: the averaged one, if any."""
         return self.averaged if self._averaging else self.planner
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer and its schedule by steps."""
-        optimizer = self._optimizer(self.planner.parameters())
-        total_steps = self._planned_steps()
+    @property
+    def trained(self) -> nn.Module:
+        """The planner, without its average."""
+        return self.planner
 
-        def share(step: int) -> float:
-            return warm_up_cosine(
-                step,
-                warm_up_steps=self._warm_up_steps,
-                total_steps=total_steps,
-                final_share=self._final_learning_rate_share,
-            )
-
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, share), "interval": "step"},
-        }
-
-    def _planned_steps(self) -> float:
-        """Steps of the whole run, without opening loaders before a state is restored."""
-        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        return planned_steps(
-            len(data.train_dataloader()),
-            limit=self.trainer.limit_train_batches,
-            accumulated=self.trainer.accumulate_grad_batches,
-            max_epochs=self.trainer.max_epochs,
-            max_steps=self.trainer.max_steps,
-        )
-
-    def transfer_batch_to_device(
-        self, batch: PlanningBatch, device: torch.device, dataloader_idx: int
-    ) -> PlanningBatch:
-        """The batch on the device; it moves itself."""
-        return batch.to(device)
+    def batch_tensors(self, batch: PlanningBatch) -> Mapping[str, Tensor]:
+        """Every tensor by its dotted name."""
+        return batch.tensors()
 
     def on_fit_start(self) -> None:
         """Let the planners look over the training futures, and prepare the look at every step."""
-        on_gpu = self.device.type == "cuda"
-        folder = Path(self.trainer.default_root_dir)
-        self._finite_steps = FiniteSteps(folder, lag=STEPS_BEHIND_ON_A_GPU if on_gpu else 0)
+        self.watch_steps()
         found = self.trainer.datamodule.training_futures()  # pyright: ignore[reportAttributeAccessIssue]
         self.planner.survey(*found)
         if self._averaging:
             self._copy_buffers()
-
-    def on_train_start(self) -> None:
-        """Let the configured optimizer settings win over those of a state that was loaded."""
-        let_settings_win(self.trainer)
-
-    def on_train_batch_start(self, batch: PlanningBatch, batch_idx: int) -> None:
-        """Seed the step, so that what is random in it does not depend on what ran before."""
-        step = self.trainer.fit_loop.total_batch_idx
-        torch.manual_seed(step_seed(self._seed, step, self.global_rank))
 
     def training_step(self, batch: PlanningBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
@@ -144,21 +97,8 @@ class PlannerModule(L.LightningModule):
         for name, value in parts.items():
             shown = "training_loss" if name == "loss" else f"training_{name}"
             self.log(shown, value, prog_bar=name == "loss", batch_size=len(batch))
-        self._step_batch, self._step_loss = batch, parts["loss"].detach()
+        self.note_step(batch, parts["loss"])
         return parts["loss"]
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Look whether loss and gradients are finite.
-
-        Raises:
-            TrainingDivergedError: If they are not.
-        """
-        if self._finite_steps is None or self._step_loss is None or self._step_batch is None:
-            return
-        gradients = [p.grad for p in self.planner.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        tensors = self._step_batch.tensors()
-        self._finite_steps.watch(self.global_step, tensors, self._step_loss, norm)
 
     def optimizer_step(
         self,
@@ -184,15 +124,6 @@ class PlannerModule(L.LightningModule):
     def _copy_buffers(self) -> None:
         for mine, theirs in zip(self.averaged.buffers(), self.planner.buffers(), strict=True):
             mine.copy_(theirs)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Catch up on unseen steps first, so that no checkpoint holds weights that are not finite.
-
-        Raises:
-            TrainingDivergedError: If a step was not finite.
-        """
-        if self._finite_steps is not None:
-            self._finite_steps.check_all()
 
     def validation_step(self, batch: PlanningBatch, batch_idx: int) -> None:
         """Log loss and displacement errors of one validation batch."""
@@ -232,12 +163,6 @@ def average_displacement(
     """Mean distance in metres over the logged steps; 0 where none was logged."""
     gaps = (poses[..., :2] - future[:, None, :, :2]).norm(dim=-1)
     return (gaps * mask[:, None]).sum(-1) / mask.sum(-1, keepdim=True).clamp_min(1)
-
-
-def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """Seed of one step of one process: unrelated for neighbours, the same in every run."""
-    digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def _mean(values: Float[Tensor, " batch"], rows: Bool[Tensor, " batch"]) -> Float[Tensor, ""]:

@@ -38,6 +38,7 @@ class Experiment:
         link: Links options that the data knows.
         documents: JSON documents a checkpoint carries beside the weights, from the data module.
         monitor: Metric that decides which weights are best; higher is better.
+        conclude: What is done with a finished run, each time the command finds it finished.
     """
 
     door: ExperimentDoor
@@ -46,6 +47,7 @@ class Experiment:
     link: Callable[[LightningArgumentParser], None]
     documents: Callable[[Any], Mapping[str, Any]]
     monitor: str
+    conclude: Callable[["ExperimentCLI"], None] | None = None
 
 
 class ExperimentCLI(LightningCLI):
@@ -104,6 +106,18 @@ class ExperimentCLI(LightningCLI):
             self.config = parser.parse_args(list(self.options.rest) + self._long_help())
         except argparse.ArgumentError as error:
             raise InputError(_one_sentence(str(error))) from error
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer, and say a value that does not fit in one sentence.
+
+        Raises:
+            InputError: If a class refuses its options.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            reason = error.__cause__ or error  # jsonargparse wraps what an optional class says
+            raise InputError(_one_sentence(str(reason))) from error
 
     def _long_help(self) -> list[str]:
         return ["--help"] if self.options.help == "long" else []
@@ -174,6 +188,7 @@ def run_experiment(experiment: Experiment, options: FrontOptions, *, stage: str)
         return _evaluate(cli, stage)
     if "resume" not in options.own and cli.run.finished is not None:
         sys.stderr.write(f"{cli.run.path} has finished already: {_summary(cli.run.finished)}\n")
+        _conclude(cli)
         return 0
     if "init_from" in options.own:
         _load_weights(cli, find_checkpoint(options.own["init_from"]))
@@ -200,7 +215,13 @@ def run_experiment(experiment: Experiment, options: FrontOptions, *, stage: str)
             }
         )
         sys.stderr.write(f"{cli.run.path}: {_summary(cli.run.finished or {})}\n")
+        _conclude(cli)
     return 0
+
+
+def _conclude(cli: ExperimentCLI) -> None:
+    if cli.experiment.conclude is not None:
+        cli.experiment.conclude(cli)
 
 
 def run_of(folder: Path) -> Path:

@@ -1,8 +1,10 @@
 """SLOT PairBuilder: what could be compared, and which comparisons are made of it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -53,6 +55,26 @@ class Candidates:
         if name not in self.names:
             raise ValueError(f"no reward is named {name}; there are {', '.join(self.names)}.")
         return self.reward[:, self.names.index(name)]
+
+
+def joined_candidates(parts: Sequence[Candidates]) -> Candidates:
+    """Candidates of several batches of contexts as one.
+
+    Raises:
+        ValueError: If there is none, or their rewards have different names.
+    """
+    if not parts:
+        raise ValueError("there is nothing to join.")
+    if len({part.names for part in parts}) > 1:
+        raise ValueError("candidates to be joined must have the same rewards.")
+    found: dict[str, list[Tensor]] = {}
+    known = 0
+    for part in parts:
+        for name, value in vars(part).items():
+            if isinstance(value, Tensor):
+                found.setdefault(name, []).append(value + known if name == "response" else value)
+        known += len(part.responses)
+    return Candidates(**{n: torch.cat(v) for n, v in found.items()}, names=parts[0].names)
 
 
 class PairBuilder(ABC):

@@ -27,6 +27,7 @@ class ComparisonBatch(Generic[ContextRows]):
         grade: Graded relevance of each response, for lists; higher is better.
         group: Number of the annotator or of their group.
         reference: The reference's score of every response where it was computed before.
+        numbers: Number of every context, as the half knows it; None where nobody asks.
     """
 
     contexts: ContextRows
@@ -38,6 +39,7 @@ class ComparisonBatch(Generic[ContextRows]):
     grade: Float[Tensor, "comparison response"]
     group: Int[Tensor, " comparison"]
     reference: Float[Tensor, "comparison response"] | None = None
+    numbers: Int[Tensor, " context"] | None = None
 
     def __len__(self) -> int:
         """Number of comparisons."""

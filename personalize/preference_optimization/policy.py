@@ -59,9 +59,12 @@ class Policy(nn.Module, ABC, Generic[ContextRows]):
 
     Attributes:
         steps: Steps of a response: levels of a semantic ID, denoising steps, or 1.
+        draws_noise: Whether `log_prob` depends on noise that `reseed` draws anew. A reference's
+            scores can then not be kept, and must be asked for under the same seed.
     """
 
     steps: int
+    draws_noise: bool = False
 
     @abstractmethod
     def log_prob(
@@ -83,6 +86,9 @@ class Policy(nn.Module, ABC, Generic[ContextRows]):
             seed: Of what is drawn; every row takes the same random numbers.
             beam: Take the likeliest instead of drawing; distinct, best first.
         """
+
+    def reseed(self, seed: int) -> None:
+        """Draw the noise of `log_prob` by another seed, where it has any."""
 
     def logits(
         self, context: ContextRows, responses: Tensor

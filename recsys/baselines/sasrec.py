@@ -75,8 +75,11 @@ class SASRec(Recommender):
         self, batch: HistoryBatch, *, count: int, filters: Filters | None = None
     ) -> Recommendations:
         """The items whose embedding fits the state after the last real step best."""
-        state = self._last(self._states(batch), batch)
-        return top_items(self._scores(state), batch, count=count, filters=filters)
+        return top_items(self.item_scores(batch), batch, count=count, filters=filters)
+
+    def item_scores(self, batch: HistoryBatch) -> Float[Tensor, "batch item"]:
+        """The score of every item after each row's last real step."""
+        return self._scores(self._last(self._states(batch), batch))
 
     def _states(self, batch: HistoryBatch) -> Float[Tensor, "batch step model"]:
         """What the model knows after each step; padding is at the end, so causality hides it."""

@@ -247,9 +247,28 @@ class CausalRetriever(Recommender):
         Raises:
             ValueError: If the catalogue had no codes.
         """
+        return self._heads().step(state, level, codes, parents)
+
+    def path_logits(
+        self, batch: HistoryBatch, codes: Int[Tensor, "batch particle level"]
+    ) -> list[Float[Tensor, "batch _ code"]]:
+        """Logits along whole semantic IDs; see `recsys.retriever.decode.CodePaths`.
+
+        Raises:
+            ValueError: If the catalogue had no codes.
+        """
+        heads, above = self._heads(), list(codes.unbind(2))
+        start = self.prepare(batch).hidden.unsqueeze(1)
+        every = start.expand(-1, codes.shape[1], -1)
+        return [
+            heads.logits(level, every if level else start, above[:level])
+            for level in range(len(above))
+        ]
+
+    def _heads(self) -> CodeHeads:
         if self.heads is None:
             raise ValueError("the catalogue has no semantic IDs, so none can be generated.")
-        return self.heads.step(state, level, codes, parents)
+        return self.heads
 
     def _states(self, batch: HistoryBatch) -> Float[Tensor, "batch step model"]:
         return self.encoder(self.items.read(batch.history_item_ids))

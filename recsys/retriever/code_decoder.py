@@ -66,6 +66,21 @@ class SemanticIdDecoder(nn.Module):
             return F.linear(scaled, self.embedding.weight[start:end])
         return F.linear(hidden, self.head.weight[start:end])
 
+    def path_logits(
+        self, memory: Memory, codes: Int[Tensor, "batch particle level"]
+    ) -> list[Float[Tensor, "batch _ code"]]:
+        """Logits of every level along semantic IDs, all in one pass; see `CodePaths`.
+
+        The start is read once, so the first level has one row of logits for all particles.
+        """
+        start = self.started_tokens(codes[:, 0, :0])
+        further = codes[..., :-1] + self.token_offsets[:-1]
+        tokens = torch.cat([start, further.flatten(1)], 1)
+        hidden = self.decoder(self.embedding(tokens), memory, branches=codes.shape[1])
+        along = hidden[:, 1:].unflatten(1, further.shape[1:])
+        places = [hidden[:, :1], *along.unbind(2)]
+        return [self.level_logits(level, place) for level, place in enumerate(places)]
+
     def loss(
         self,
         memory: Memory,

@@ -44,6 +44,25 @@ class CodeDecoder(Protocol[State]):
 
 
 @runtime_checkable
+class CodePaths(Protocol):
+    """What reads whole semantic IDs at once, with a gradient, beside searching for them."""
+
+    def path_logits(
+        self, batch: HistoryBatch, codes: Int[Tensor, "batch particle level"]
+    ) -> list[Float[Tensor, "batch _ code"]]:
+        """Logits of the codes of every level after the codes above it.
+
+        Args:
+            batch: The rows; each is read once, however many particles it has.
+            codes: Semantic IDs; they need not be distinct.
+
+        Returns:
+            One tensor per level; the first may have one row of logits for all particles.
+        """
+        ...
+
+
+@runtime_checkable
 class LevelBias(Protocol):
     """What is added to the logits of children, level by level; see `TrieLookahead`."""
 

@@ -140,6 +140,12 @@ class GenerativeRetriever(Recommender):
         """Logits of the codes of a level for every beam; see `CodeDecoder`."""
         return self.decoder.step(state, level, codes, parents)
 
+    def path_logits(
+        self, batch: HistoryBatch, codes: Int[Tensor, "batch particle level"]
+    ) -> list[Float[Tensor, "batch _ code"]]:
+        """Logits along whole semantic IDs; see `CodePaths`."""
+        return self.decoder.path_logits(self.prepare(batch), codes)
+
 
 def recent_history(
     batch: HistoryBatch, count: int

@@ -278,12 +278,17 @@ class Decoder(nn.Module):
         return Memory(projected[::2], projected[1::2], bias, written, [])
 
     def forward(
-        self, inputs: Float[Tensor, "batch place model"], memory: Memory
+        self, inputs: Float[Tensor, "batch place model"], memory: Memory, *, branches: int = 1
     ) -> Float[Tensor, "batch place model"]:
-        """The hidden vector of every place, each seeing only itself and the places before it."""
-        places = torch.arange(inputs.shape[1], device=inputs.device)
-        future = (places[None, :] > places[:, None]) * MASKED
-        bias = self.positions(places, places) + future
+        """The hidden vector of every place, each seeing only itself and the places before it.
+
+        Args:
+            inputs: Embedded places: one where all branches begin, then branch after branch.
+            memory: From `prepare`.
+            branches: Sequences that share their first place and do not see one another.
+        """
+        depth, visible = _branching(inputs.shape[1], branches, inputs.device)
+        bias = self.positions(depth, depth) + ~visible * MASKED
         hidden = self.dropout(inputs)
         for layer in range(self.layers):
             hidden = self.attention[layer](hidden, bias)
@@ -320,6 +325,18 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "batch place model"]:
         hidden = self.cross[layer](hidden, memory.keys[layer], memory.values[layer], memory.bias)
         return self.feedforward[layer](hidden)
+
+
+def _branching(
+    places: int, branches: int, device: torch.device
+) -> tuple[Int[Tensor, " place"], Bool[Tensor, "place place"]]:
+    """How far each place is from the shared first one, and which places each may see."""
+    number = torch.arange(places, device=device)
+    length = max((places - 1) // branches, 1)
+    depth = torch.where(number > 0, (number - 1) % length + 1, 0)
+    branch = torch.where(number > 0, (number - 1) // length, -1)
+    related = (branch[:, None] == branch) | (branch < 0)
+    return depth, related & (depth <= depth[:, None])
 
 
 def attention_bias(mask: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch 1 1 token"]:

@@ -13,8 +13,9 @@ from data_prep.errors import InputError
 from personalize.finite_steps import FiniteSteps, TrainingDivergedError, batch_tensors
 from personalize.learning_rate import planned_steps, warm_up_cosine
 from personalize.run_checkpoints import RunCheckpoints
+from personalize.watched_module import step_seed
 from recsys.collate import Padded, Ragged, sequence_batch
-from recsys.module import last_targets, step_seed
+from recsys.module import last_targets
 
 
 def test_seeds_are_stable_and_all_different():

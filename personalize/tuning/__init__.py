@@ -1,0 +1,1 @@
+"""Tuning a trained generator by preferences: the Lightning loop, its data, the command."""

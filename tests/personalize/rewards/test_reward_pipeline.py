@@ -1,0 +1,145 @@
+"""The pipeline: a gate that fails is never an advantage, whatever else is chosen."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from personalize.rewards.advantage import NormalizeThenSum, NoScale, SumThenNormalize
+from personalize.rewards.combination import (
+    LexicographicRank,
+    LowestGate,
+    Separate,
+    WeightedSum,
+    WorstReward,
+    ZeroGate,
+)
+from personalize.rewards.pipeline import RewardPipeline
+from personalize.rewards.self_play import (
+    LogisticWins,
+    MajorityWins,
+    RankedWins,
+    SkewSymmetricWins,
+)
+from personalize.rewards.shaping import (
+    ClippedShaping,
+    LogSigmoidShaping,
+    PolynomialShaping,
+    PreferenceAsReward,
+    StandardizedShaping,
+    TanhShaping,
+    UnitRangeShaping,
+    Unshaped,
+)
+
+COMBINATIONS = [Separate((2.0, 0.5)), WeightedSum(), WorstReward(), LexicographicRank((0.3, 0.0))]
+SHAPINGS = [
+    Unshaped(),
+    PreferenceAsReward(),
+    TanhShaping(),
+    PolynomialShaping(),
+    LogSigmoidShaping(),
+    StandardizedShaping(),
+    ClippedShaping(),
+    UnitRangeShaping(),
+]
+ADVANTAGES = [NormalizeThenSum(), SumThenNormalize(), SumThenNormalize(NoScale())]
+GATINGS = [LowestGate(), LowestGate(0.0), ZeroGate()]
+EVERY = [
+    *(RewardPipeline(*parts) for parts in itertools.product(COMBINATIONS, SHAPINGS)),
+    *(RewardPipeline(advantage=advantage) for advantage in ADVANTAGES),
+    *(RewardPipeline(gating=gating) for gating in GATINGS),
+    *(RewardPipeline(gating=gating, shaping=PreferenceAsReward()) for gating in GATINGS),
+    *(
+        RewardPipeline(self_play=play, gating=gating)
+        for play in (LogisticWins(), MajorityWins(), RankedWins((0.2, 0.0)), SkewSymmetricWins())
+        for gating in GATINGS
+    ),
+]
+
+
+def drawn(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), size=st.sampled_from([0.1, 3.0, 100.0]))
+def test_failing_a_gate_is_never_better_than_passing(seed, size):
+    reward, reference = size * drawn(seed, 3, 6, 2), size * drawn(seed + 1, 3, 2, 2)
+    gate = drawn(seed + 2, 3, 6) > 0
+    gate[0] = False
+    reward[~gate] += 5 * size  # who fails looks best
+    for pipeline in EVERY:
+        found = pipeline(reward, gate, reference)
+        assert found.isfinite().all()
+        for row in range(3):
+            failing, passing = found[row, ~gate[row]], found[row, gate[row]]
+            assert (failing[:, None] <= passing[None]).all(), pipeline
+            assert (failing == failing[:1]).all(), pipeline
+        assert (found[0] == 0).all(), pipeline
+
+
+def test_the_order_of_the_parts_by_hand():
+    reward = torch.tensor([[[1.0, 3.0], [2.0, 0.0], [50.0, 50.0]]])
+    gate, reference = torch.tensor([[True, True, False]]), torch.tensor([[[1.0, 2.0]]])
+    pipeline = RewardPipeline(
+        WeightedSum(), PreferenceAsReward(), SumThenNormalize(NoScale()), gating=LowestGate(1.0)
+    )
+    shaped = torch.tensor([4.0 - 3.0, 2.0 - 3.0, 1.0 - 3.0]).sigmoid()
+    found = pipeline(reward, gate, reference)[0]
+    torch.testing.assert_close(found, shaped - shaped.mean())
+
+
+def test_ranks_count_the_references_too():
+    reward, reference = torch.tensor([[[1.0], [3.0]]]), torch.tensor([[[2.0]]])
+    pipeline = RewardPipeline(
+        LexicographicRank((0.0,)), PreferenceAsReward(), SumThenNormalize(NoScale())
+    )
+    shaped = torch.tensor([0.0 - 0.5, 1.0 - 0.5]).sigmoid()
+    found = pipeline(reward, torch.ones(1, 2, dtype=torch.bool), reference)[0]
+    torch.testing.assert_close(found, shaped - shaped.mean())
+
+
+def test_self_play_takes_shares_of_wins():
+    reward = torch.tensor([[[3.0, 1.0, 2.0], [2.0, 3.0, 1.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]])
+    pipeline = RewardPipeline(advantage=SumThenNormalize(NoScale()), self_play=MajorityWins())
+    found = pipeline(reward, torch.ones(1, 4, dtype=torch.bool), reward[:, :0])[0]
+    torch.testing.assert_close(found, torch.tensor([2 / 3, 2 / 3, 2 / 3, 0.0]) - 0.5)
+
+
+def test_weights_of_the_context_reach_the_sum():
+    reward = drawn(0, 2, 4, 2)
+    gate, none = torch.ones(2, 4, dtype=torch.bool), reward[:, :0]
+    weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    found = RewardPipeline(advantage=SumThenNormalize(NoScale()))(reward, gate, none, weights)
+    picked = torch.stack([reward[0, :, 0], reward[1, :, 1]])
+    torch.testing.assert_close(found, picked - picked.mean(1, keepdim=True))
+
+
+def test_has_no_gradient_and_says_what_it_needs():
+    reward = drawn(0, 1, 3, 1).requires_grad_()
+    gate = torch.ones(1, 3, dtype=torch.bool)
+    assert not RewardPipeline()(reward, gate, reward[:, :0]).requires_grad
+    pipeline = RewardPipeline(shaping=PreferenceAsReward())
+    assert pipeline.judges_reference
+    assert not RewardPipeline().judges_reference
+    with pytest.raises(ValueError, match="reference_reward must not be empty"):
+        pipeline(reward, gate, reward[:, :0])
+    with pytest.raises(ValueError, match="log_ratio must be given: kl_weight is not 0"):
+        RewardPipeline(kl_weight=0.1)(reward, gate, reward[:, :0])
+    with pytest.raises(ValueError, match="kl_weight must not be negative, got -1"):
+        RewardPipeline(kl_weight=-1.0)
+
+
+def test_the_divergence_is_taken_off_and_no_gate_is_bought_with_it():
+    reward, log_ratio = drawn(0, 2, 4, 1), 5 * drawn(1, 2, 4)
+    gate, none = torch.ones(2, 4, dtype=torch.bool), reward[:, :0]
+    found = RewardPipeline(kl_weight=0.3)(reward, gate, none, None, log_ratio)
+    centred = log_ratio - log_ratio.mean(1, keepdim=True)
+    torch.testing.assert_close(found, RewardPipeline()(reward, gate, none) - 0.3 * centred)
+    gate[:, 2] = False
+    log_ratio[:, 2] = -50.0  # the reference would like it much better
+    found = RewardPipeline(kl_weight=0.3)(reward, gate, none, None, log_ratio)
+    assert (found[:, 2:3] <= found).all()

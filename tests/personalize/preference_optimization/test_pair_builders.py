@@ -231,6 +231,10 @@ def test_follow_ups_are_averaged_on_either_side() -> None:
         FollowUpPairs((), ("return",))
 
 
-def test_no_negative_is_refused() -> None:
+def test_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="per_context must be 1 or more, got 0"):
+        PairsByReward(WISH, per_context=0)(rows([1.0, 2.0]))
+    with pytest.raises(ValueError, match="length must be 2 or more, got 1"):
+        WholeRankings(WISH, 1)
     with pytest.raises(ValueError, match="negatives must be 1 or more, got 0"):
         TargetAgainstOthers(0)

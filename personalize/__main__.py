@@ -95,13 +95,52 @@ def _steerability_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=Path, required=True, help="YAML file of a source, chains and numbers")
     add_output_options(parser, "the report")
-    add(
+    _add_changes(parser)
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", type=Path, required=True, help="YAML file of a source and a builder or table")
+    add_output_options(parser, "the comparisons")
+    _add_changes(parser)
+
+
+def _add_changes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--set",
         dest="changes",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="change one setting of the file, by dotted name; may be given several times",
+    )
+
+
+def _diagnose_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--after",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="run folders that tune made",
+    )
+    add(
+        "--before",
+        type=Path,
+        metavar="RUN",
+        help="run or checkpoint to begin from, if not the half's",
+    )
+    add("--config", type=Path, help="YAML file of settings; by default the first run's half")
+    add_output_options(parser, "the report")
+    add(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one setting, by dotted name; may be given several times",
     )
 
 
@@ -155,10 +194,30 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        name="reward",
+        summary="Learn from comparisons what is preferred: a reward model.",
+        run="personalize.reward_learning.command:reward",
+        passthrough=True,
+    ),
+    Command(
         name="tune",
         summary="Tune a trained recommender or planner by preferences.",
         run="personalize.tuning.command:tune",
         passthrough=True,
+    ),
+    Command(
+        name="diagnose",
+        summary="Measure what tuning changed, and report.",
+        run="personalize.diagnosis.command:run",
+        configure=_diagnose_options,
+        description=(
+            "Score held-out comparisons before and after tuning: rankings, likelihood, reversals,\n"
+            "groups, drift along the run, reward hacking, and the health of the loop.\n\n"
+            "example:\n"
+            "  personalize diagnose --after runs/items_dpo --out runs/diagnosis\n"
+            "  personalize diagnose --after runs/items_dpo runs/items_grpo --out runs/both \\\n"
+            "      --set proxy=hit --set true=match"
+        ),
     ),
     Command(
         name="steerability",
@@ -171,6 +230,21 @@ COMMANDS: tuple[Command, ...] = (
             "example:\n"
             "  personalize steerability --config configs/personalize/steerability.yaml \\\n"
             "      --out runs/steerability --set contexts=32"
+        ),
+    ),
+    Command(
+        name="compare",
+        summary="Compare answers of a recommender or planner, or take comparisons of one's own.",
+        run="personalize.compare:run",
+        configure=_compare_options,
+        description=(
+            "Compare what a trained recommender or planner answers, by a rule, and write the\n"
+            "comparisons to tune it or to train a reward with; or check a table of one's own.\n"
+            "Its columns: comparison, place (0 is the best), context, response; and if known\n"
+            "grade, strength, margin, weight, annotator, provenance.\n\n"
+            "example:\n"
+            "  personalize compare --config compare.yaml --out runs/comparisons \\\n"
+            "      --set split=validation"
         ),
     ),
     Command(

@@ -84,7 +84,7 @@ def fine_tuned(
     return torch.stack(losses).tolist()
 
 
-def write_copy(
+def write_copy(  # noqa: PLR0913  (what a copy is made of, and how it says so)
     source: Artifact,
     student: Mapping[str, Tensor],
     out: Path,
@@ -92,12 +92,13 @@ def write_copy(
     command: str,
     prefixes: tuple[str, ...],
     options: Mapping[str, Any],
+    section: str = "negative",
     overwrite: bool = False,
 ) -> None:
     """Write a checkpoint with other weights: its configuration and documents are the source's.
 
-    The configuration has one section more, `negative`, with the options; the inputs have the
-    source's content hash as `checkpoint`. It cannot be resumed: there is no optimizer's state.
+    The configuration has one section more with the options; the inputs have the source's content
+    hash as `checkpoint`. It cannot be resumed: there is no optimizer's state.
 
     Args:
         source: The checkpoint the student is a copy of.
@@ -107,6 +108,7 @@ def write_copy(
         prefixes: What names of weights begin with in the source, such as `planner.`; under each
             the student's are written.
         options: The command's options, plain JSON values.
+        section: Name of the section that holds them; the note `<section>_of` names the source.
         overwrite: Replace a checkpoint that is there.
 
     Raises:
@@ -123,14 +125,14 @@ def write_copy(
         out,
         kind=KIND,
         command=command,
-        configuration={**source.manifest.configuration, "negative": dict(options)},
+        configuration={**source.manifest.configuration, section: dict(options)},
         inputs={**source.manifest.inputs, "checkpoint": source.content_hash},
         overwrite=overwrite,
     ) as writer:
         writer.path(WEIGHTS).write_bytes(save_tensors(weights))
         for name in kept:
             writer.path(name).write_bytes(source.file(name).read_bytes())
-        writer.notes["negative_of"] = str(source.folder)
+        writer.notes[f"{section}_of"] = str(source.folder)
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """A recommender that scores the whole catalogue as preference optimisation sees it."""
 
-from typing import Protocol, final, runtime_checkable
+from typing import Protocol, cast, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from personalize.preference_optimization.policy import Drawn, Policy
 from recsys.batch import HistoryBatch
+from recsys.recommender import Recommender
 
 
 @runtime_checkable
@@ -31,7 +32,7 @@ class DensePolicy(Policy[HistoryBatch]):
 
     steps = 1
 
-    def __init__(self, recommender: nn.Module) -> None:
+    def __init__(self, recommender: Recommender) -> None:
         """Take a recommender.
 
         Raises:
@@ -40,7 +41,7 @@ class DensePolicy(Policy[HistoryBatch]):
         super().__init__()
         if not isinstance(recommender, ScoresItems):
             raise TypeError(f"{type(recommender).__name__} has no score for every item.")
-        self.recommender = recommender
+        self.recommender: Recommender = recommender
 
     def log_prob(
         self, context: HistoryBatch, responses: Int[Tensor, "batch particle"]
@@ -77,4 +78,8 @@ class DensePolicy(Policy[HistoryBatch]):
         return responses[..., None]
 
     def _rows(self, context: HistoryBatch) -> Float[Tensor, "batch item"]:
-        return self.recommender.item_scores(context).float()
+        return self._scorer.item_scores(context).float()
+
+    @property
+    def _scorer(self) -> ScoresItems:
+        return cast("ScoresItems", self.recommender)

@@ -8,8 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from data_prep.errors import InputError
 from personalize.preference_optimization.policy import Drawn, Policy
 from recsys.batch import HistoryBatch
+from recsys.dense_policy import DensePolicy, ScoresItems
+from recsys.recommender import Recommender
 from recsys.retriever.causal import CausalRetriever
 from recsys.retriever.decode import BeamSearch, Scoring
 from recsys.retriever.generative import GenerativeRetriever
@@ -122,3 +125,29 @@ class RetrieverPolicy(Policy[HistoryBatch]):
         along = self.recommender.path_logits(context, self.choices(responses))
         for level, logits in enumerate(along):
             yield level, logits.float(), self.parents[responses[:, : logits.shape[1]], level]
+
+
+def recommender_policy(
+    recommender: Recommender, *, scoring: Scoring = "renormalized", beam_width: int = 20
+) -> RetrieverPolicy | DensePolicy:
+    """What a recommender ranks by, as a policy: its codes, or a score for every item.
+
+    Args:
+        recommender: A `CausalRetriever` is searched by its codes only where its ranking has a
+            search.
+        scoring: See `RetrieverPolicy`.
+        beam_width: Likewise.
+
+    Raises:
+        InputError: If it has neither, or no weights.
+    """
+    if isinstance(recommender, GenerativeRetriever):
+        return RetrieverPolicy(recommender, scoring=scoring, beam_width=beam_width)
+    if isinstance(recommender, CausalRetriever) and recommender.ranking.search is not None:
+        return RetrieverPolicy(recommender, scoring=scoring, beam_width=beam_width)
+    if isinstance(recommender, ScoresItems) and any(True for _ in recommender.parameters()):
+        return DensePolicy(recommender)
+    raise InputError(
+        f"{type(recommender).__name__} has no probabilities that could be tuned; tune one that is "
+        "trained by gradients."
+    )

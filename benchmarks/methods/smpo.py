@@ -7,7 +7,8 @@ and one fitted to the very labels. Alignment is Spearman's correlation of the po
 
 A label turned round turns both the weight and the margin round: the smoothed loss stays what it
 was. That it falls by nothing shows no smoothing, only that it does not read the labels. What counts
-is whether it beats plain labels that the same reward model gave.
+is whether it beats plain labels that the same reward model gave, as its soft labels do
+(`soft_labels_shown`: an ordinary cross-entropy with the model's own win probability).
 """
 
 import argparse
@@ -55,10 +56,13 @@ def experiment(seeds: tuple[int, ...]) -> dict[str, Any]:
     own = columns["SmPO, reward 0.80, clean"] - columns["SmPO, reward 0.80"]
     gain = bootstrap_interval(drop - own)
     best = bootstrap_interval(columns["SmPO, reward 0.80"] - columns["hard, reward 0.80"])
+    soft = bootstrap_interval(columns["soft, reward 0.80"] - columns["hard, reward 0.80"])
     return {
         "alignment": {name: vars(bootstrap_interval(values)) for name, values in columns.items()},
         "smaller_drop_than_dpo": vars(gain),
         "smpo_minus_hard_labels_of_the_same_reward": vars(best),
+        "soft_minus_hard_labels_of_the_same_reward": vars(soft),
+        "soft_labels_shown": soft.low > 0,
         "seeds": list(seeds),
         "criterion": CRITERION,
         "shown": gain.low > 0 and best.low > 0,

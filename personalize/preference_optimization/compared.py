@@ -20,8 +20,10 @@ class ComparisonBatch(Generic[ContextRows]):
         responses: `[comparison, response, ...]`.
         present: Which responses are there; the best always is.
         strength: 0 to 1, see `Comparisons`.
-        margin: What the best should lead by, in units of the score.
-        weight: How much each comparison counts; negative pulls the other way (SePPO, SmPO).
+        margin: What the best should lead by, in units of `beta` times the score, which is a
+            policy's implicit reward and a reward model's reward.
+        weight: How much each comparison counts: a factor of its loss. Where the objective puts it
+            inside the loss it is a factor of the logit instead, and may be negative (SmPO).
         grade: Graded relevance of each response, for lists; higher is better.
         group: Number of the annotator or of their group.
         reference: The reference's score of every response where it was computed before.
@@ -63,7 +65,10 @@ class Scored:
         steps: Number of steps each score is a sum of; ones where it is none.
         present: See `ComparisonBatch`; `strength`, `margin`, `weight` and `grade` likewise.
         logit: A ready logit of "the first is preferred to the second", for models that only compare
-            (`SkewSymmetricHead`); None takes the difference of scores.
+            (`SkewSymmetricHead`); None takes `beta` times the difference of scores.
+        logit_weight: A factor of the logit inside the loss; None is 1.
+        mismatched: Mean log-ratio of responses in contexts that are not theirs, without a gradient,
+            for contrasts that need an estimate of the KL divergence (KTO).
     """
 
     score: Float[Tensor, "comparison response"]
@@ -75,6 +80,8 @@ class Scored:
     weight: Float[Tensor, " comparison"]
     grade: Float[Tensor, "comparison response"]
     logit: Float[Tensor, " comparison"] | None = None
+    logit_weight: Float[Tensor, " comparison"] | None = None
+    mismatched: Float[Tensor, ""] | None = None
 
     @classmethod
     def of(

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_prep.artifact import create_artifact
 from data_prep.errors import InputError
-from personalize.configured_class import named_values
+from personalize.configured_command import configured
 from personalize.steerability.configuration import Steerability
 
 
@@ -63,22 +61,4 @@ def read_configuration(
     Raises:
         InputError: If it cannot be read, or does not fit.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(prog="personalize steerability", exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(Steerability)
-    if not config.is_file():
-        raise InputError(f"{config} is no file.")
-    options = [f"--{name}={value}" for name, value in named_values(changes).items()]
-    try:
-        parsed = parser.parse_args([f"--config={config}", *options])
-        plain = yaml.safe_load(parser.dump(parsed))
-        built = parser.instantiate(parsed).as_dict()
-        built.pop("config")
-        found = Steerability(**built)
-    except (ArgumentError, ValueError) as error:
-        words = " ".join(str(error).split())
-        ending = "" if words.endswith(".") else "."
-        raise InputError(f"The configuration does not fit: {words}{ending}") from error
-    return found, {key: value for key, value in plain.items() if key != "config"}
+    return configured(Steerability, "personalize steerability", config, changes)

@@ -27,7 +27,7 @@ from recsys.goals import (
     shares_of,
 )
 from recsys.stored_catalogue import load_catalogue
-from recsys.stored_goals import item_goals
+from recsys.stored_goals import _share, item_goals
 from tests.recsys.retriever_fixtures import small_batch, small_catalogue
 
 
@@ -183,3 +183,11 @@ def test_shares_are_told_by_what_they_are_of():
 
 def test_the_tables_of_the_small_world_have_items(one_world):
     assert read_artifact(one_world.root / "tables", kind="reviews").table(ITEMS).height == 24
+
+
+def test_the_category_is_the_most_frequent_of_those_that_few_items_have():
+    categories = [["all", "few"], ["all", "few"], ["all", "one"], ["all"], ["all"], ["all"]]
+    (values, mask), name = _share(pl.DataFrame({"categories": categories}), "category", None)
+    assert "few" in name
+    assert values.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert mask.all()

@@ -76,6 +76,14 @@ def test_limits_know_what_everybody_met_last(half):
         assert dimension.high == pytest.approx(float(most))
 
 
+def test_groups_are_thirds_by_what_is_known_of_a_person(half):
+    half._length = np.array([1, 2, 3, 4, 5, 6])
+    names = half.groups(np.array([5, 0, 1, 2, 3, 4]))
+    assert names == [
+        f"{name} history" for name in ("long", "short", "short", "middle", "middle", "long")
+    ]
+
+
 def test_steering_brings_lists_nearer_to_goals(half):
     contexts = half.contexts(REPORTED)
     goals = laws.some_goals(half, len(contexts))

@@ -225,6 +225,26 @@ def test_forbidden_stays_forbidden_and_rows_are_alone(kind, chain):
         assert len(set(kept)) == len(kept)
 
 
+def test_goals_around_are_as_far_from_where_one_is_as_the_stated_one(monkeypatch):
+    asked_for: list[torch.Tensor] = []
+    original = SteeredItems._proposed
+
+    def noted(self, request, wanted, change):
+        asked_for.append(change)
+        return original(self, request, wanted, change)
+
+    monkeypatch.setattr(SteeredItems, "_proposed", noted)
+    goals = Goals(torch.tensor([[0.9, 0.5, 0.5]] * 3), torch.ones(3, 3, dtype=torch.bool))
+    chain = Chain(lookahead=Lookahead(5.0), neighbourhood=Neighbourhood(4, 0.6))
+    steered("trie", chain, request(goals))
+    stated, *around = asked_for
+    assert len(around) == 3
+    for change in around:
+        torch.testing.assert_close(change.norm(dim=1), stated.norm(dim=1))
+        angle = torch.cosine_similarity(change, stated)
+        assert ((angle < 0.9999) & (angle > 0.8)).all()
+
+
 def test_particles_are_drawn_of_what_a_look_ahead_tilts():
     asked = request(HIGH_PRICE)
     rewards = torch.rand(3, ITEMS_COUNT, generator=torch.Generator().manual_seed(5))

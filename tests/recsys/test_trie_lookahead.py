@@ -142,6 +142,16 @@ def test_a_beam_of_five_finds_the_five_best_where_the_prior_is_the_decoders_own(
     assert torch.equal(found.item_ids, best)
 
 
+def test_the_populations_prior_is_the_mean_log_probability():
+    catalogue = small_catalogue(23)
+    decoder, batch = tiger(catalogue), small_batch(catalogue)
+    each = item_log_probabilities(decoder, batch, decoder.trie)
+    found = population_prior(decoder, batch, decoder.trie)
+    expected = sum(each[row] for row in range(len(each))) / len(each)
+    torch.testing.assert_close(found, expected[None])
+    assert not torch.allclose(found, each.amax(0, keepdim=True))
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_even_a_uniform_prior_finds_more_than_ranking_the_beam_again(seed):
     trie, decoder, rewards, _, best = tilted_world(seed)

@@ -1,0 +1,1 @@
+"""Learning a reward model from comparisons: the data, the Lightning module and the command."""

@@ -1,0 +1,130 @@
+"""What a reward model is learnt from: comparisons in training contexts, and in others to check."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from data_prep.errors import InputError
+from personalize.preference_optimization.candidates import PairBuilder
+from personalize.preference_optimization.tunable import (
+    TEST,
+    TRAINING,
+    VALIDATION,
+    Tunable,
+    TunableSource,
+)
+from personalize.reward_learning.judged_split import JudgedSplit, judged_split
+from personalize.rewards.feature_comparisons import FeatureComparisons
+from personalize.rewards.preference_model import Sizes
+from personalize.stateful_loader import StatefulLoader
+
+
+class RewardData(L.LightningDataModule):
+    """Comparisons that a builder makes of a half's candidates, in contexts of every split.
+
+    Attributes:
+        half: Whose candidates are compared.
+        training: What is learnt from.
+        validation: What decides when to end, and sets the temperature; in pairs.
+        test: What is reported; in pairs.
+        sizes: What encoder and head are built with.
+    """
+
+    def __init__(
+        self,
+        half: TunableSource,
+        builder: PairBuilder,
+        *,
+        contexts: int = 2000,
+        validation_contexts: int = 500,
+        test_contexts: int = 500,
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        """Open the half and compare.
+
+        Args:
+            half: Which artifacts the candidates come from.
+            builder: How they are compared.
+            contexts: Training contexts, at most.
+            validation_contexts: Contexts of the validation split, at most.
+            test_contexts: Contexts of the test split, at most.
+            batch_size: Comparisons in a step.
+            seed: Of contexts, candidates, comparisons and their order.
+
+        Raises:
+            InputError: If a size is below 1, or a split has no comparison.
+        """
+        super().__init__()
+        most = {TRAINING: contexts, VALIDATION: validation_contexts, TEST: test_contexts}
+        sizes = {"contexts": contexts, "validation_contexts": validation_contexts}
+        sizes |= {"test_contexts": test_contexts, "batch_size": batch_size}
+        for name, value in sizes.items():
+            if value < 1:
+                raise InputError(f"data.{name} must be at least 1, got {value}.")
+        self._batch_size, self._seed = batch_size, seed
+        self.half: Tunable = half.open()
+        splits = {
+            name: judged_split(self.half, builder, name, contexts=count, seed=seed)
+            for name, count in most.items()
+        }
+        quality = splits[TRAINING].table.quality
+        mean, scale = quality.mean(0), quality.std(0, correction=0).clamp_min(1e-6)
+        self.training = splits[TRAINING].scaled(mean, scale)
+        self.validation = splits[VALIDATION].scaled(mean, scale).paired()
+        self.test = splits[TEST].scaled(mean, scale).paired()
+        table, comparisons = self.training.table, self.training.comparisons
+        annotators = [part.comparisons.annotator for part in splits.values()]
+        self.sizes = Sizes(
+            context_width=table.context.shape[1],
+            response_width=table.response.shape[1],
+            qualities=table.names,
+            annotators=int(torch.cat(annotators).amax()) + 1,
+            comparisons=len(comparisons),
+        )
+
+    def input_hashes(self) -> Mapping[str, str]:
+        """Content hash of every artifact, by name."""
+        return dict(self.half.inputs)
+
+    def facts(self) -> dict[str, Any]:
+        """What is learnt from, as plain values."""
+        return {
+            "half": dict(self.half.facts),
+            "training_comparisons": len(self.training.comparisons),
+            "validation_comparisons": len(self.validation.comparisons),
+            "test_comparisons": len(self.test.comparisons),
+        }
+
+    def make_pairs(self) -> None:
+        """Learn from pairs where a head takes no lists."""
+        self.training = self.training.paired()
+
+    def train_dataloader(self) -> StatefulLoader[FeatureComparisons]:
+        """Comparisons in random order, which depends on seed and epoch alone."""
+        trainer = self.trainer
+        share = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        return self._batches(self.training, pool_batches=1, share=share)
+
+    def val_dataloader(self) -> StatefulLoader[FeatureComparisons]:
+        """Held-out comparisons in their own order."""
+        return self._batches(self.validation, pool_batches=0, share=(0, 1))
+
+    def _batches(
+        self, split: JudgedSplit, *, pool_batches: int, share: tuple[int, int]
+    ) -> StatefulLoader[FeatureComparisons]:
+        def batch(numbers: Int[np.ndarray, " chosen"], _epoch: int) -> FeatureComparisons:
+            return split.table.compared(split.comparisons, torch.from_numpy(np.asarray(numbers)))
+
+        return StatefulLoader(
+            np.zeros(len(split.comparisons), np.int64),
+            batch,
+            batch_size=self._batch_size,
+            seed=self._seed,
+            pool_batches=pool_batches,
+            share=share,
+        )

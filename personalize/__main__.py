@@ -116,6 +116,34 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _diagnose_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--after",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="run folders that tune made",
+    )
+    add(
+        "--before",
+        type=Path,
+        metavar="RUN",
+        help="run or checkpoint to begin from, if not the half's",
+    )
+    add("--config", type=Path, help="YAML file of settings; by default the first run's half")
+    add_output_options(parser, "the report")
+    add(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one setting, by dotted name; may be given several times",
+    )
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="extract",
@@ -176,6 +204,20 @@ COMMANDS: tuple[Command, ...] = (
         summary="Tune a trained recommender or planner by preferences.",
         run="personalize.tuning.command:tune",
         passthrough=True,
+    ),
+    Command(
+        name="diagnose",
+        summary="Measure what tuning changed, and report.",
+        run="personalize.diagnosis.command:run",
+        configure=_diagnose_options,
+        description=(
+            "Score held-out comparisons before and after tuning: rankings, likelihood, reversals,\n"
+            "groups, drift along the run, reward hacking, and the health of the loop.\n\n"
+            "example:\n"
+            "  personalize diagnose --after runs/items_dpo --out runs/diagnosis\n"
+            "  personalize diagnose --after runs/items_dpo runs/items_grpo --out runs/both \\\n"
+            "      --set proxy=hit --set true=match"
+        ),
     ),
     Command(
         name="steerability",

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from personalize.preference_optimization.policy import Policy
-from personalize.preference_optimization.tunable import Evaluation
+from personalize.preference_optimization.tunable import TEST, VALIDATION, Evaluation
 from recsys.batch import HistoryBatch
 from recsys.dense_policy import DensePolicy
 from recsys.item_rewards import ItemWorld
@@ -163,10 +163,14 @@ class ItemEvaluation:
 def _groups(
     contexts: ItemContexts, world: ItemWorld, tastes: int, seed: int
 ) -> tuple[Int[np.ndarray, " row"], tuple[str, ...]]:
-    """Group of every row: by thirds of the history's length, or by clusters of its texts."""
+    """Group of every row: by thirds of the history's length, or by clusters of its texts.
+
+    Thirds of those that are evaluated: the histories of training rows are shorter.
+    """
     if not tastes or not world.has_texts:
         length = contexts.rows.history_mask.sum(1).double().numpy()
-        low, high = np.quantile(length, [1 / 3, 2 / 3])
+        asked = np.concatenate([contexts.of_split(split) for split in (VALIDATION, TEST)])
+        low, high = np.quantile(length[asked], [1 / 3, 2 / 3])
         return (length > low).astype(np.int64) + (length > high), LENGTHS
     vectors = world.history_vectors(contexts.rows)
     generator = torch.Generator().manual_seed(seed)

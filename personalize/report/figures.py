@@ -193,7 +193,8 @@ def _spread(places: Sequence[float], gap: float = 15.0) -> list[float]:
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
     """Round ends and a round step that hold both values."""
-    span = max(high - low, 1e-6)
+    high = max(high, low + 1e-6)
+    span = high - low
     raw = span / _TICKS
     magnitude = 10.0 ** floor(log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw)

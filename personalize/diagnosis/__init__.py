@@ -1,0 +1,1 @@
+"""What tuning did to a generator, measured on comparisons and contexts it was not tuned on."""

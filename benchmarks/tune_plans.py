@@ -113,10 +113,12 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=200)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--without", nargs="*", default=[], help="methods to leave out")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
+    chosen = {name: way for name, way in methods().items() if name not in options.without}
     seeds = tuple(range(options.seeds))
-    result = experiment(options.run, options.moments, options.steps, seeds)
+    result = experiment(options.run, chosen, options.moments, options.steps, seeds)
     print(table(result["means"]))
     for name, row in result["less_cloning"].items():
         match, hit = row["style_match"], row["collision"]
@@ -129,12 +131,18 @@ def main() -> None:
         print(json.dumps(result | {"criterion": CRITERION}))
 
 
-def experiment(run: Path, moments: int, steps: int, seeds: tuple[int, ...]) -> dict[str, Any]:
-    """Every method, as means over seeds in every test context."""
+def experiment(
+    run: Path,
+    chosen: Mapping[str, Method],
+    moments: int,
+    steps: int,
+    seeds: tuple[int, ...],
+) -> dict[str, Any]:
+    """Every method, as means over seeds in every test context; cloning must be among them."""
     halves: dict[Any, TunablePlans] = {}
     found: dict[str, Evaluation] = {}
     facts: dict[str, Mapping[str, Any]] = {}
-    for name, method in methods().items():
+    for name, method in chosen.items():
         if method.policy not in halves:
             halves[method.policy] = opened(run, moments=moments, policy=method.policy)
         half = halves[method.policy]
@@ -142,7 +150,9 @@ def experiment(run: Path, moments: int, steps: int, seeds: tuple[int, ...]) -> d
             found["before"] = half.evaluate(half.policy, TEST)
         made, facts[name] = trained(half, method, steps, seeds)
         found[name] = average([half.evaluate(one.policy, TEST) for one in made])
-        print(f"{name}: {facts[name]}", flush=True)
+        groups = drivers(half, run / "styles", TEST)
+        print(f"{name}: {facts[name]}")
+        print(table({name: changes(found[name], found["before"], groups)}), flush=True)
     groups = drivers(next(iter(halves.values())), run / "styles", TEST)
     less = {
         name: changes(value, found["cloning"], groups)

@@ -45,7 +45,7 @@ class Comparing:
         responses: A safetensors file whose array `responses` holds what the table numbers; without,
             a response is its number, such as an item.
         splits: Splits of the half whose contexts are compared.
-        contexts: Most contexts of all splits together, chosen at random; 0 takes all.
+        contexts: Most contexts of each split, chosen at random; 0 takes all.
         contexts_at_once: Contexts whose candidates are made in one go.
         seed: Of everything that is drawn.
 
@@ -131,12 +131,7 @@ def built_comparisons(half: Tunable, options: Comparing) -> StoredComparisons:
     Raises:
         InputError: If the splits have no context.
     """
-    contexts = _contexts(half, options.splits)
-    if options.contexts and options.contexts < len(contexts):
-        chosen = torch.randperm(
-            len(contexts), generator=torch.Generator().manual_seed(options.seed)
-        )
-        contexts = contexts[chosen[: options.contexts].sort().values]
+    contexts = _contexts(half, options.splits, most=options.contexts, seed=options.seed)
     if not len(contexts) or options.builder is None:
         raise InputError(f"The half has no context in {', '.join(options.splits)}.")
     parts = [
@@ -175,8 +170,16 @@ def given_comparisons(half: Tunable, options: Comparing) -> StoredComparisons:
     return StoredComparisons(compared, context, response, origin, responses, dict(half.facts))
 
 
-def _contexts(half: Tunable, splits: Sequence[str]) -> Int[Tensor, " context"]:
-    return torch.as_tensor(np.concatenate([half.contexts(split) for split in splits])).long()
+def _contexts(
+    half: Tunable, splits: Sequence[str], *, most: int = 0, seed: int = 0
+) -> Int[Tensor, " context"]:
+    """Contexts of some splits, of each at most so many, drawn at random; 0 takes all."""
+    found: list[Tensor] = []
+    for split in splits:
+        all_of_it = torch.as_tensor(half.contexts(split)).long()
+        order = torch.randperm(len(all_of_it), generator=torch.Generator().manual_seed(seed))
+        found.append(all_of_it[order[: most or None].sort().values])
+    return torch.cat(found)
 
 
 def _responses(path: Path) -> Tensor:

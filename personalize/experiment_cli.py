@@ -107,6 +107,18 @@ class ExperimentCLI(LightningCLI):
         except argparse.ArgumentError as error:
             raise InputError(_one_sentence(str(error))) from error
 
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer, and say a value that does not fit in one sentence.
+
+        Raises:
+            InputError: If a class refuses its options.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            reason = error.__cause__ or error  # jsonargparse wraps what an optional class says
+            raise InputError(_one_sentence(str(reason))) from error
+
     def _long_help(self) -> list[str]:
         return ["--help"] if self.options.help == "long" else []
 

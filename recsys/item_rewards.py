@@ -8,7 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_prep.errors import InputError
+from personalize.rewards.combination import Combination, Parts
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
 from recsys.cooccurrence import CooccurrencePrior
@@ -23,6 +24,7 @@ from recsys.goals import shares_of, unit_texts
 from recsys.retriever.generative import last_preferences
 
 
+@final
 @dataclass(frozen=True)
 class ItemWorld:
     """What is known of the items, apart from any recommender that is tuned.
@@ -112,6 +114,7 @@ class ItemReward(ABC):
         """What items are worth to each row, whose targets are what was met next."""
 
 
+@final
 @dataclass(frozen=True)
 class Hit(ItemReward):
     """1 for the item that was met next, else 0."""
@@ -125,6 +128,7 @@ class Hit(ItemReward):
         return (item_ids == batch.target_item_ids[:, :1]).float()
 
 
+@final
 @dataclass(frozen=True)
 class TargetLikeness(ItemReward):
     """Cosine with the text of the item that was met next, from 0 (opposite) to 1 (the same).
@@ -144,6 +148,7 @@ class TargetLikeness(ItemReward):
         return ((1 + cosine) / 2).clamp(0.0, 1.0)
 
 
+@final
 @dataclass(frozen=True)
 class Collaborative(ItemReward):
     """Share of the catalogue that a co-occurrence model ranks below the item; ties count half.
@@ -166,6 +171,7 @@ class Collaborative(ItemReward):
         return (below + not_above) / (2 * scores.shape[1])
 
 
+@final
 @dataclass(frozen=True)
 class PreferenceMatch(ItemReward):
     """Mean cosine of the item with the texts of what is preferred, avoided ones as minus.
@@ -183,6 +189,7 @@ class PreferenceMatch(ItemReward):
         return ((1 + world.matches(world.wishes(batch), item_ids)) / 2).clamp(0.0, 1.0)
 
 
+@final
 @dataclass(frozen=True)
 class Novelty(ItemReward):
     """How seldom the item was met in training: 1 for the least popular, 0 for the most."""
@@ -226,7 +233,7 @@ def rank_penalty(hit: Float[Tensor, "batch particle"]) -> Float[Tensor, "batch p
 
     With `w[i] = 1 / log2(i + 2)` at place `i` from 0, a miss is worth `-w[i] / sum(w)`, the hit 0,
     and all are 0 where the beam has no hit. Added to the hits it is MiniOneRec's `ranking` reward.
-    It depends on the whole beam, so it is no `ItemReward`.
+    It depends on the whole beam, so it is no `ItemReward`; see `RankedHits`.
 
     Args:
         hit: 1 for the item that was met next, else 0; a beam's, best first.
@@ -243,3 +250,33 @@ def rank_penalty(hit: Float[Tensor, "batch particle"]) -> Float[Tensor, "batch p
     weight = 1 / torch.log2(place + 2)
     found = (hit > 0).any(1, keepdim=True)
     return torch.where(found & (hit <= 0), -weight / weight.sum(), 0.0)
+
+
+@final
+@dataclass(frozen=True)
+class RankedHits(Combination):
+    """MiniOneRec's `ranking` reward for beams: hits, less `rank_penalty`; others as they are.
+
+    Unlike other combinations it depends on the order of responses, so it is for objectives that
+    draw beams, best first.
+
+    Attributes:
+        hit: Place of `Hit` among the rewards.
+
+    Source:
+        The script of MiniOneRec (arXiv:2510.24431), which adds the two and normalises in the group.
+    """
+
+    hit: int = 0
+
+    def __call__(
+        self,
+        reward: Float[Tensor, "batch particle dimension"],
+        context_weights: Float[Tensor, "batch dimension"] | None = None,
+    ) -> Parts:
+        """See `Combination`."""
+        hits = reward[..., self.hit]
+        ranked = reward.clone()
+        ranked[..., self.hit] = hits + rank_penalty(hits)
+        weight = torch.ones_like(reward[:, 0]) if context_weights is None else context_weights
+        return Parts(ranked, weight)

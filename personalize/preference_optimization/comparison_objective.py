@@ -55,6 +55,7 @@ class CompareObjective(Objective):
         self.auxiliary = nn.ModuleList(auxiliary)
         self.weight_inside = weight_inside
         self.uses_reference = contrast.uses_reference
+        self.asks_reference = contrast.uses_mismatched
 
     def forward(
         self,

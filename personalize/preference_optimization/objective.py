@@ -41,6 +41,8 @@ class Objective(nn.Module, ABC):
         group_size: Responses to draw per context before each step; 0 for objectives that read
             comparisons, -1 for those that read logged targets alone.
         beam: Draw the likeliest responses instead of a sample.
+        asks_reference: Whether the reference is asked in every step, for more than the scores of
+            the comparisons, which can be made before.
         judges_reference: Whether `Rollouts.reference_reward` is read.
         updates: Steps on the same rollouts.
     """
@@ -48,6 +50,7 @@ class Objective(nn.Module, ABC):
     uses_reference: bool = True
     group_size: int = 0
     beam: bool = False
+    asks_reference: bool = False
     judges_reference: bool = False
     updates: int = 1
 

@@ -77,8 +77,10 @@ class RolloutObjective(Objective):
             pipeline: From rewards to advantages; None keeps rewards apart, normalises each within
                 its group and sums them.
             drawing: Responses per context, and steps on them; None takes its defaults.
-            kl_weight: Of the divergence from the reference (k3), summed over steps. TRL's default
-                is 0; MiniOneRec's script has 1e-3, Plan-R1 0.1.
+            kl_weight: Of the divergence from the reference (k3), summed over steps, as GRPO has it.
+                TRL's default is 0; MiniOneRec's script has 1e-3, Plan-R1 0.1. Its gradient is that
+                of `KL(reference || policy)`, which does little against a single response that is
+                exploited; that of the pipeline is of the other direction.
             imitation_weight: Of minus the log-probability of what is imitated: behaviour cloning,
                 as OneRec trains its supervised loss along. ReCogDrive has 0.1.
             imitation_samples: Imitate so many draws of the reference per context, as ReCogDrive
@@ -104,8 +106,13 @@ class RolloutObjective(Objective):
             drawing.updates,
             drawing.beam,
         )
-        self.judges_reference = self.pipeline.uses_reference
-        self.uses_reference = kl_weight > 0 or self.imitation_samples > 0 or self.judges_reference
+        self.judges_reference = self.pipeline.judges_reference
+        self.uses_reference = (
+            self.judges_reference
+            or kl_weight > 0
+            or self.pipeline.kl_weight > 0
+            or self.imitation_samples > 0
+        )
         self._calls = 0
 
     def forward(
@@ -132,8 +139,17 @@ class RolloutObjective(Objective):
         if reference is None and self.uses_reference:
             raise ValueError("reference must be given: this objective needs one.")
         drawn, contexts = rollouts.drawn, batch.contexts
+        theirs = log_ratio = None
+        if reference is not None:
+            with torch.no_grad():
+                theirs = reference.log_prob(contexts, drawn.responses)
+            log_ratio = (drawn.log_prob - theirs).sum(-1)
         advantage = self.pipeline(
-            rollouts.reward, rollouts.gate, rollouts.reference_reward, rollouts.context_weights
+            rollouts.reward,
+            rollouts.gate,
+            rollouts.reference_reward,
+            rollouts.context_weights,
+            log_ratio,
         )
         imitated = self._imitated(reference, batch).to(drawn.responses)
         asked = torch.cat([drawn.responses, imitated], 1)
@@ -150,9 +166,7 @@ class RolloutObjective(Objective):
             weight = self.token_weight(logits, policy.choices(drawn.responses), advantage)
             counted = weighted_gradient(new, weight)
         terms = {"surrogate": self.surrogate(counted, drawn.log_prob, advantage).sum(-1).mean()}
-        if reference is not None:
-            with torch.no_grad():
-                theirs = reference.log_prob(contexts, drawn.responses)
+        if theirs is not None:
             found["kl"] = divergence_k3(new, theirs).sum(-1).mean()
             terms["penalty"] = self.kl_weight * found["kl"]
         if imitated.shape[1]:

@@ -14,6 +14,7 @@ from data_prep.artifact import Artifact, create_artifact, read_artifact
 from data_prep.errors import ArtifactMismatch, InputError
 from personalize.preference_optimization.candidates import Candidates
 from personalize.preference_optimization.compared_rows import ComparedRows
+from personalize.preference_optimization.comparison_set import ComparisonSet
 from personalize.preference_optimization.comparison_tables import (
     COMPARISONS,
     comparison_table,
@@ -45,6 +46,10 @@ class StoredComparisons:
     def __len__(self) -> int:
         """Number of comparisons."""
         return len(self.compared)
+
+    def comparison_set(self) -> ComparisonSet:
+        """What batches are cut from."""
+        return ComparisonSet.of(self.compared, self.context, self.response, self.responses)
 
     def some(self, chosen: Tensor) -> "StoredComparisons":
         """Some of the comparisons, of the same rows."""

@@ -144,20 +144,21 @@ class NormalizeThenSum(Advantage):
     first, the advantage hardly knows of the second.
 
     Attributes:
-        scale: Of each part.
-        total: Of the sum.
+        scale: Of each part; None takes `GroupScale`.
+        total: Of the sum; None takes `BatchScale`.
 
     Source:
         TRL's `multi_objective_aggregation="normalize_then_sum"` (GDPO); its default is the other.
     """
 
-    scale: Scale = GroupScale()
-    total: Scale = BatchScale()
+    scale: Scale | None = None
+    total: Scale | None = None
 
     def __call__(self, parts: Parts) -> Float[Tensor, "batch particle"]:
         """See `Advantage`."""
-        each = self.scale(_centred(parts.value)) * parts.weight[:, None]
-        return self.total(each.sum(-1, keepdim=True))[..., 0]
+        scale, total = self.scale or GroupScale(), self.total or BatchScale()
+        each = scale(_centred(parts.value)) * parts.weight[:, None]
+        return total(each.sum(-1, keepdim=True))[..., 0]
 
 
 @final
@@ -166,18 +167,19 @@ class SumThenNormalize(Advantage):
     """Parts are weighted and summed, then centred and scaled.
 
     Attributes:
-        scale: Of the sum.
+        scale: Of the sum; None takes `GroupScale`.
 
     Source:
         TRL's `multi_objective_aggregation="sum_then_normalize"`, its default.
     """
 
-    scale: Scale = GroupScale()
+    scale: Scale | None = None
 
     def __call__(self, parts: Parts) -> Float[Tensor, "batch particle"]:
         """See `Advantage`."""
         total = (parts.value * parts.weight[:, None]).sum(-1, keepdim=True)
-        return self.scale(_centred(total))[..., 0]
+        scale = self.scale or GroupScale()
+        return scale(_centred(total))[..., 0]
 
 
 def reward_to_go(

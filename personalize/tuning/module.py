@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,8 +14,10 @@ from data_prep.errors import InputError
 from personalize.preference_optimization.compared import ComparisonBatch
 from personalize.preference_optimization.objective import Objective, Rollouts
 from personalize.preference_optimization.policy import Policy, frozen_copy
+from personalize.preference_optimization.rounds import ReferenceRefresh
 from personalize.preference_optimization.tunable import VALIDATION
 from personalize.tuning.data import TuningData
+from personalize.tuning.rounds import RoundKeeper, Rounds
 from personalize.watched_module import OptimizerMaker, WatchedModule, step_seed
 
 
@@ -29,9 +32,15 @@ class TuningModule(WatchedModule):
         policy: What is trained.
         objective: What is minimised.
         reference: The frozen policy; None where its scores are kept or not used.
+        opening: What the round's comparisons are made of; None without rounds.
+        ended: The policy at the end of the last round, before it was accelerated; None where it is
+            not.
+        round: Number of the round.
     """
 
-    def __init__(
+    round: Tensor
+
+    def __init__(  # noqa: PLR0913  (each one is a documented option of the configuration)
         self,
         policy: Policy,
         objective: Objective,
@@ -40,6 +49,8 @@ class TuningModule(WatchedModule):
         warm_up_steps: int = 0,
         final_learning_rate_share: float = 0.0,
         dropout: bool = False,
+        rounds: Rounds | None = None,
+        moving_reference: ReferenceRefresh | None = None,
         seed: int = 0,
     ) -> None:
         """Copy the policy.
@@ -51,6 +62,8 @@ class TuningModule(WatchedModule):
             warm_up_steps: Steps in which the learning rate rises from 0.
             final_learning_rate_share: Learning rate at the end of the run as a share of its peak.
             dropout: Train with dropout. Without, log-ratios compare two networks and no noise.
+            rounds: Make comparisons anew every few epochs; None makes them once.
+            moving_reference: Let the reference follow every few steps; None keeps it.
             seed: Seed of what is drawn in a step.
         """
         super().__init__(
@@ -62,6 +75,10 @@ class TuningModule(WatchedModule):
         self.policy = copy.deepcopy(policy).requires_grad_(requires_grad=True)
         self.objective = objective
         self.reference: Policy | None = None
+        self.opening: Policy | None = None
+        self.ended: Policy | None = None
+        self.register_buffer("round", torch.tensor(0))
+        self._rounds, self._moving_reference = rounds, moving_reference
         self._dropout = dropout
         self._kept: tuple[ComparisonBatch, Rollouts] | None = None
 
@@ -82,23 +99,66 @@ class TuningModule(WatchedModule):
         """Have the comparisons made, before anything asks how many there are.
 
         Raises:
-            InputError: If the objective reads comparisons and none are made.
+            InputError: If the objective reads comparisons and none are made, or a reference is to
+                move that it does not read.
         """
         objective, data = self.objective, self._data
         if objective.group_size == 0 and not data.compares:
             raise InputError(
-                f"{type(objective).__name__} reads comparisons; name a data.builder to make them."
+                f"{type(objective).__name__} reads comparisons; "
+                "give data.builder or data.comparisons."
+            )
+        if self._moving_reference is not None and not objective.uses_reference:
+            raise InputError(
+                f"{type(objective).__name__} reads no reference; leave out model.moving_reference."
             )
         device = self.trainer.strategy.root_device
         self.policy.to(device).eval()
-        cached = data.cache_reference and data.compares and not self.policy.draws_noise
+        rounds = self._rounds
+        if rounds is not None:
+            self.opening = frozen_copy(self.policy)
+            self.ended = frozen_copy(self.policy) if rounds.acceleration else None
         needed = frozen_copy(self.policy) if objective.uses_reference else None
-        data.build(self.policy, needed if cached else None)
-        judged = objective.judges_reference or not cached
-        self.reference = needed if judged else None
+        lasting = rounds is not None and not rounds.refresh_reference
+        in_steps = not self._keeps_scores or objective.asks_reference or objective.judges_reference
+        self.reference = needed if in_steps or lasting else None
+        data.build(self.policy, needed if self._keeps_scores else None)
+
+    @property
+    def _keeps_scores(self) -> bool:
+        """Whether the reference's scores of the comparisons are made before the steps."""
+        data = self._data
+        fixed = self._moving_reference is None and not self.policy.draws_noise
+        return data.cache_reference and data.compares and self.objective.group_size == 0 and fixed
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What begins rounds."""
+        return [RoundKeeper(self._rounds, self._moving_reference)]
+
+    def begin_round(self, number: int, opening: Mapping[str, Tensor]) -> None:
+        """Make the comparisons of a round, and its reference if it gets one.
+
+        Args:
+            number: Of the round.
+            opening: Weights of the policy that comparisons are made of.
+        """
+        if self.opening is None or self._rounds is None:
+            raise TypeError("there are no rounds to begin.")
+        self.opening.load_state_dict(opening)
+        if self.reference is not None and self._rounds.refresh_reference:
+            self.reference.load_state_dict(opening)
+        self.round.fill_(number)
+        self._build_round()
+
+    def _build_round(self) -> None:
+        if self.opening is None or self._rounds is None:
+            return
+        reference = self.opening if self._rounds.refresh_reference else self.reference
+        used = self.objective.uses_reference and self._keeps_scores
+        self._data.build(self.opening, reference if used else None, number=int(self.round))
 
     def on_fit_start(self) -> None:
-        """Prepare the look at every step.
+        """Prepare the look at every step, and the comparisons of a round that is gone on with.
 
         Raises:
             InputError: If a state may be written between two steps on the same rollouts.
@@ -111,6 +171,8 @@ class TuningModule(WatchedModule):
                 f"checkpoints.every_n_batches must be a multiple of the objective's {updates} "
                 "updates on the same rollouts; nothing could go on from a state between two."
             )
+        if int(self.round):  # a run that is gone on with: its comparisons are made again
+            self._build_round()
 
     def training_step(self, batch: ComparisonBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch, or of what was drawn in its contexts."""

@@ -9,7 +9,11 @@ from safetensors.numpy import save_file
 
 from data_prep.artifact import read_artifact
 from personalize.__main__ import main
+from personalize.compare import Comparing
+from personalize.configured_command import configured
 from personalize.preference_optimization.stored_comparisons import read_comparisons
+from personalize.preference_optimization.target_pairs import TargetAgainstOthers
+from tests.conftest import PROJECT
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
 
 SOURCE = """
@@ -121,6 +125,13 @@ def test_a_table_that_fits_no_half_is_refused(tmp_path, capsys, own, responses, 
         save_file({"responses": np.zeros((responses, 2))}, tmp_path / "paths.safetensors")
     assert run(tmp_path, text) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_configuration_of_the_demo_is_understood() -> None:
+    path = PROJECT / "configs" / "personalize" / "compare.yaml"
+    found, plain = configured(Comparing, "personalize compare", path, ["contexts=3"])
+    assert isinstance(found.builder, TargetAgainstOthers)
+    assert plain["contexts"] == 3
 
 
 def test_nothing_is_replaced_unasked(tmp_path, capsys) -> None:

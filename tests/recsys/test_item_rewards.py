@@ -16,6 +16,7 @@ from recsys.item_rewards import (
     ItemWorld,
     Novelty,
     PreferenceMatch,
+    RankedHits,
     TargetLikeness,
     rank_penalty,
 )
@@ -154,3 +155,15 @@ def test_a_higher_placed_miss_is_worth_less_and_nothing_is_without_a_hit():
     expected[2] = 0.0
     assert found[0].tolist() == pytest.approx(expected)
     assert found[1].tolist() == [0.0] * 4
+
+
+def test_ranked_hits_change_the_hits_alone_and_keep_weights():
+    reward = torch.stack([torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.3, 0.2, 0.1]])], -1)
+    found = RankedHits()(reward)
+    torch.testing.assert_close(found.value[..., 0], reward[..., 0] + rank_penalty(reward[..., 0]))
+    assert torch.equal(found.value[..., 1], reward[..., 1])
+    assert found.weight.tolist() == [[1.0, 1.0]]
+    weighed = RankedHits(hit=1)(reward.flip(-1), torch.tensor([[0.2, 3.0]]))
+    torch.testing.assert_close(weighed.value, found.value.flip(-1))
+    torch.testing.assert_close(weighed.weight, torch.tensor([[0.2, 3.0]]))
+    assert reward[0, 0, 0] == 0.0

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
 
 import personalize.preference_optimization as package
 from personalize.preference_optimization.candidates import Candidates, PairBuilder
@@ -27,7 +28,6 @@ from personalize.preference_optimization.near_misses import NearMisses
 from personalize.preference_optimization.ranked_pairs import RankedPairs
 from personalize.preference_optimization.target_pairs import (
     Drawn,
-    Likeliest,
     Nearest,
     TargetAgainstOthers,
 )
@@ -252,5 +252,19 @@ def test_a_reward_that_is_not_there_is_named() -> None:
         BestAgainstWorst({})(candidates(0))
 
 
-def test_the_likeliest_choice_is_the_default() -> None:
-    assert TargetAgainstOthers().choice == Likeliest()
+@builders
+def test_a_configuration_can_name_every_builder(name: str) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--builder", type=PairBuilder | None)
+    builder = EXAMPLES[name][0]
+    options = {
+        field.name: getattr(builder, field.name)
+        for field in fields(builder)
+        if field.name != "choice"
+    }
+    choice = getattr(builder, "choice", None)
+    if choice is not None:
+        options["choice"] = {"class_path": f"{type(choice).__module__}.{type(choice).__name__}"}
+    path = f"{type(builder).__module__}.{type(builder).__name__}"
+    parsed = parser.parse_object({"builder": {"class_path": path, "init_args": options}})
+    assert parser.instantiate(parsed).builder == builder

@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from personalize.preference_optimization.compared import ComparisonBatch
-from personalize.preference_optimization.divergence import divergence_k3, entropy
-from personalize.preference_optimization.objective import Rollouts
+from personalize.preference_optimization.divergence import (
+    divergence_k3,
+    entropy,
+    exact_divergence,
+)
+from personalize.preference_optimization.objective import Objective, Rollouts
 from personalize.preference_optimization.policy import Policy, frozen_copy
 from personalize.preference_optimization.rollout_objective import (
     Drawing,
@@ -141,6 +146,19 @@ def test_the_gradient_of_the_divergence_holds_the_policy_back():
     found = slope(objective(mine, reference, batch(), equal), mine)
     share = mine.probabilities.detach() - reference.probabilities
     torch.testing.assert_close(found, share / CONTEXTS, atol=6e-3, rtol=0)
+
+
+def test_the_divergence_in_the_reward_has_the_gradient_of_the_divergence():
+    mine, reference = policy(0), frozen_copy(policy(3))
+    there = rollouts(mine, group=30_000)
+    equal = replace(there, reward=torch.zeros_like(there.reward))
+    objective = RolloutObjective(Clipped(), replace(PLAIN, kl_weight=1.0))
+    assert objective.uses_reference
+    assert not objective.judges_reference
+    found = slope(objective(mine, reference, batch(), equal), mine)
+    exact = exact_divergence(mine.table, reference.table).mean()
+    expected = torch.autograd.grad(exact, mine.table)[0]
+    torch.testing.assert_close(found, expected, atol=6e-3, rtol=0)
 
 
 def test_counts_clipped_steps_of_any_surrogate():
@@ -295,6 +313,29 @@ def test_asks_for_a_reference_where_it_needs_one():
             objective(policy(), None, batch(), rollouts(policy()))
 
 
+def test_parts_are_chosen_by_class_path():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Objective, "objective")
+    package = "personalize.preference_optimization"
+    chosen = {
+        "surrogate": {"class_path": f"{package}.surrogates.Clipped", "init_args": {"high": 0.28}},
+        "pipeline": {
+            "combination": {"class_path": "personalize.rewards.combination.WeightedSum"},
+            "advantage": {
+                "class_path": "personalize.rewards.advantage.SumThenNormalize",
+                "init_args": {"scale": {"class_path": "personalize.rewards.advantage.NoScale"}},
+            },
+        },
+        "drawing": {"group_size": 4, "updates": 2},
+    }
+    path = f"{package}.rollout_objective.RolloutObjective"
+    given = parser.parse_object({"objective": {"class_path": path, "init_args": chosen}})
+    found = parser.instantiate(given)["objective"]
+    assert found.surrogate == Clipped(high=0.28)
+    assert found.pipeline == PLAIN
+    assert (found.group_size, found.updates) == (4, 2)
+
+
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match="rollouts must be given"):
         RolloutObjective(Clipped())(policy(), None, batch())
@@ -302,9 +343,9 @@ def test_says_what_is_wrong():
         Drawing(group_size=1)
     with pytest.raises(ValueError, match="updates must be 1 or more, got 0"):
         Drawing(updates=0)
-    with pytest.raises(ValueError, match="must not be negative, got -0.1, 0 and 0"):
+    with pytest.raises(ValueError, match=r"must not be negative, got -0.1, 0 and 0"):
         RolloutObjective(Clipped(), kl_weight=-0.1)
-    with pytest.raises(ValueError, match="must not be negative, got 0, -0.1 and 0"):
+    with pytest.raises(ValueError, match=r"must not be negative, got 0, -0.1 and 0"):
         RolloutObjective(Clipped(), imitation_weight=-0.1)
     with pytest.raises(ValueError, match="must not be negative, got"):
         RolloutObjective(Clipped(), imitation_samples=-1)

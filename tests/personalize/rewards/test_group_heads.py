@@ -26,10 +26,11 @@ def opposed(people: int = 9, each: int = 12):
     return table, ComparedRows.of(pairs, "test", annotator=who)
 
 
-def mixture(people: int = 9, **options) -> PreferenceModel:
+def mixture(people: int = 9, **options) -> tuple[PreferenceModel, MixtureHead]:
     torch.manual_seed(1)
     sizes = Sizes(1, 3, annotators=people)
-    return PreferenceModel(PlainFeatures(sizes), MixtureHead(sizes, 4, **options))
+    head = MixtureHead(sizes, 4, **options)
+    return PreferenceModel(PlainFeatures(sizes), head), head
 
 
 def fit(model: PreferenceModel, table: FeatureTable, compared: ComparedRows, passes: int) -> None:
@@ -47,10 +48,10 @@ def fit(model: PreferenceModel, table: FeatureTable, compared: ComparedRows, pas
 
 def test_people_of_one_taste_end_in_one_group():
     table, compared = opposed()
-    model = mixture()
-    assert model.head.group_of.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    model, head = mixture()
+    assert head.group_of.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
     fit(model, table, compared, 5)
-    group = model.head.group_of
+    group = head.group_of
     assert len(group[0::3].unique()) == 1
     assert group[1] == group[2] != group[0]
     with torch.no_grad():
@@ -60,11 +61,11 @@ def test_people_of_one_taste_end_in_one_group():
 
 def settled(weights: list[list[float]], compared: ComparedRows, table: FeatureTable, **options):
     """Groups after one settling under given weights."""
-    model = mixture(**options)
-    model.head.layer.weight.data = torch.tensor(weights)
+    model, head = mixture(**options)
+    head.layer.weight.data = torch.tensor(weights)
     every = table.compared(compared)
-    model.head.settle(model.encode(every.context, every.response), every)
-    return model.head.group_of.tolist()
+    head.settle(model.encode(every.context, every.response), every)
+    return head.group_of.tolist()
 
 
 LIKES, DISLIKES = [0.0, 5.0, 0.0, 0.0], [0.0, -5.0, 0.0, 0.0]
@@ -91,17 +92,17 @@ def test_an_absent_place_says_nothing_of_anybody():
 
 
 def test_without_a_name_the_groups_vote():
-    model = mixture(people=4, groups=2)
-    model.head.layer.weight.data = torch.tensor([LIKES, DISLIKES])
-    model.head.group_of.copy_(torch.tensor([0, 0, 0, 1]))
+    _, head = mixture(people=4, groups=2)
+    head.layer.weight.data = torch.tensor([LIKES, DISLIKES])
+    head.group_of.copy_(torch.tensor([0, 0, 0, 1]))
     first, second = (
         Encoded(torch.tensor([[0.0, x, 0.0, 0.0]]), torch.zeros(1, 1), torch.zeros(1, 3))
         for x in (2.0, 0.0)
     )
-    said = model.head.compare(first, second).sigmoid().item()
+    said = head.compare(first, second).sigmoid().item()
     sure = 1 / (1 + math.exp(-10.0))
     assert said == pytest.approx(0.75 * sure + 0.25 * (1 - sure), abs=1e-4)
-    of_last = model.head.compare(first, second, torch.tensor([3]))
+    of_last = head.compare(first, second, torch.tensor([3]))
     assert of_last.item() == pytest.approx(-10.0)
 
 

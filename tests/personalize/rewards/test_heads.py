@@ -1,9 +1,11 @@
 """Numbers worked by hand for the heads, and what each can say that the others cannot."""
 
 import math
+from typing import TypeVar
 
 import pytest
 import torch
+from torch import nn
 
 from personalize.preference_optimization.compared_rows import ComparedRows
 from personalize.rewards.bradley_terry import RewardTraining, train
@@ -20,16 +22,18 @@ from personalize.rewards.preference_model import (
 from tests.personalize.rewards.logistic import Logistic
 
 SIZES = Sizes(1, 2, ("near", "new"))
+Head = TypeVar("Head", bound=PreferenceHead)
 
 
-def rows(values: list[list[float]], context: list[list[float]] | None = None) -> Encoded:
+def rows(values: list, context: list | None = None) -> Encoded:
     """Rows whose hidden vector is the response itself."""
     hidden = torch.tensor(values)
     told = torch.zeros(*hidden.shape[:-1], 1) if context is None else torch.tensor(context)
     return Encoded(hidden, told, hidden)
 
 
-def with_weights(head: PreferenceHead, weight: list[list[float]], bias: list[float]):
+def with_weights(head: Head, weight: list[list[float]], bias: list[float]) -> Head:
+    assert isinstance(head.layer, nn.Linear)
     head.layer.weight.data = torch.tensor(weight)
     head.layer.bias.data = torch.tensor(bias)
     return head
@@ -89,6 +93,7 @@ def test_the_rotation_is_that_of_the_released_code():
 def test_blocks_are_scaled_by_the_context_of_both():
     head = SkewSymmetricHead(SIZES, 4, blocks=2, temperature=1.0, context_scales=True)
     with_weights(head, torch.eye(4).tolist(), [0.0] * 4)
+    assert head.scales is not None
     head.scales.weight.data = torch.tensor([[1.0], [0.0]])
     head.scales.bias.data = torch.tensor([0.0, 1.0])
     first = rows([[1.0, 2.0, 3.0, 4.0]], [[0.5]])
@@ -175,6 +180,15 @@ def test_a_circle_of_three_has_no_score_but_a_rotation():
     loss, _ = fitted("scalar", CIRCLE, 3)
     assert loss == pytest.approx(math.log(2), abs=0.01)
     loss, accuracy = fitted("rotation", CIRCLE, 3)
+    assert loss < 0.1
+    assert accuracy == 1.0
+
+
+def test_a_tournament_of_five_that_each_wins_twice_has_no_score_but_a_rotation():
+    winners = [(arm, (arm + step) % 5) for arm in range(5) for step in (1, 2)]
+    loss, _ = fitted("scalar", winners, 5)
+    assert loss == pytest.approx(math.log(2), abs=0.01)
+    loss, accuracy = fitted("rotation", winners, 5)
     assert loss < 0.1
     assert accuracy == 1.0
 

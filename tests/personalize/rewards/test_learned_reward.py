@@ -10,7 +10,6 @@ from personalize.rewards.learned_reward import LearnedReward, LearnedSource, Lea
 from personalize.rewards.preference_model import PlainFeatures, PreferenceModel, Sizes
 from personalize.rewards.stored_reward_model import write_reward_model
 from tests.personalize.preference_optimization.toy_tunable import ToySource, ToyTunable
-from tests.personalize.preference_optimization.tunable_laws import check_tunable
 
 SIZES = Sizes(2, 3, ("match", "quality"))
 
@@ -52,9 +51,12 @@ def test_candidates_have_the_learnt_reward_of_their_own_context():
 
 def test_all_else_is_the_half_s_own():
     half, learned = judged()
-    check_tunable(learned)
+    assert torch.equal(
+        torch.as_tensor(learned.contexts(TEST)), torch.as_tensor(half.contexts(TEST))
+    )
     contexts = torch.as_tensor(half.contexts(TRAINING)[:3])
     assert torch.equal(learned.targets(contexts), half.targets(contexts))
+    assert torch.equal(learned.batch(contexts).numbers, half.batch(contexts).numbers)
     assert learned.policy is half.policy
     assert learned.inputs["reward_model"] == "abc"
     assert learned.inputs["toy"] == half.inputs["toy"]
@@ -69,7 +71,11 @@ def test_tuning_moves_no_weight_of_the_reward():
 
 def test_a_learnt_reward_is_a_reward_of_particles():
     half, _ = judged()
-    reward = LearnedReward(model(), lambda x, context: half.features(context, x))
+
+    def features(x: torch.Tensor, context: torch.Tensor):
+        return half.features(context, x)
+
+    reward = LearnedReward(model(), features)
     contexts, responses = torch.tensor([4, 9]), torch.tensor([[0, 5, 7], [3, 3, 1]])
     found = reward(responses, contexts)
     assert reward.names == ("learned_reward",)

@@ -123,7 +123,23 @@ def test_has_no_gradient_and_says_what_it_needs():
     gate = torch.ones(1, 3, dtype=torch.bool)
     assert not RewardPipeline()(reward, gate, reward[:, :0]).requires_grad
     pipeline = RewardPipeline(shaping=PreferenceAsReward())
-    assert pipeline.uses_reference
-    assert not RewardPipeline().uses_reference
+    assert pipeline.judges_reference
+    assert not RewardPipeline().judges_reference
     with pytest.raises(ValueError, match="reference_reward must not be empty"):
         pipeline(reward, gate, reward[:, :0])
+    with pytest.raises(ValueError, match="log_ratio must be given: kl_weight is not 0"):
+        RewardPipeline(kl_weight=0.1)(reward, gate, reward[:, :0])
+    with pytest.raises(ValueError, match="kl_weight must not be negative, got -1"):
+        RewardPipeline(kl_weight=-1.0)
+
+
+def test_the_divergence_is_taken_off_and_no_gate_is_bought_with_it():
+    reward, log_ratio = drawn(0, 2, 4, 1), 5 * drawn(1, 2, 4)
+    gate, none = torch.ones(2, 4, dtype=torch.bool), reward[:, :0]
+    found = RewardPipeline(kl_weight=0.3)(reward, gate, none, None, log_ratio)
+    centred = log_ratio - log_ratio.mean(1, keepdim=True)
+    torch.testing.assert_close(found, RewardPipeline()(reward, gate, none) - 0.3 * centred)
+    gate[:, 2] = False
+    log_ratio[:, 2] = -50.0  # the reference would like it much better
+    found = RewardPipeline(kl_weight=0.3)(reward, gate, none, None, log_ratio)
+    assert (found[:, 2:3] <= found).all()

@@ -1,5 +1,6 @@
 """`personalize tune` as users meet it, on a half in closed form."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from safetensors.torch import load_file
 from data_prep.artifact import read_artifact
 from personalize.__main__ import main
 from personalize.checkpoint import checkpoint_folders
+from personalize.preference_optimization.compared_rows import ComparedRows
+from personalize.preference_optimization.stored_comparisons import (
+    StoredComparisons,
+    write_comparisons,
+)
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
 
 OWN = "tests.personalize.tuning.toy_objectives"
@@ -84,12 +90,29 @@ def test_the_tuned_checkpoint_has_the_weights_that_validated_best(where):
     assert not torch.equal(best["policy.table"], ToyTunable(contexts=200).policy.table)
 
 
-@pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_a_run_resumed_anywhere_ends_with_the_same_bits(where, objective):
-    assert tune(objective, "whole") == 0
+ROUNDS = ["--model.rounds.epochs", "1"]
+VARIANTS = {
+    "compare": ("compare", []),
+    "imitate": ("imitate", []),
+    "reinforce": ("reinforce", []),
+    "rounds": ("compare", ROUNDS),
+    "accelerated": ("compare", [*ROUNDS, "--model.rounds.acceleration", "0.5"]),
+    "opponents": ("compare", [*ROUNDS, "--model.rounds.opponents", "3"]),
+    "same reference": ("compare", [*ROUNDS, "--model.rounds.refresh_reference", "false"]),
+    "moving reference": (
+        "compare",
+        ["--model.moving_reference.every", "3", "--model.moving_reference.share", "0.5"],
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_a_run_resumed_anywhere_ends_with_the_same_bits(where, variant):
+    objective, options = VARIANTS[variant]
+    assert tune(objective, "whole", *options) == 0
     states = checkpoint_folders(where / "whole", "last")
     assert len(states) > 8
-    for number, state in enumerate(states[1::3]):
+    for number, state in enumerate(states[1::4]):
         run = f"resumed-{number}"
         assert main(["tune", "--resume", str(state), "--run-folder", run]) == 0
         assert equal(weights(where / run), weights(where / "whole"))
@@ -137,13 +160,91 @@ def test_several_steps_read_the_same_rollouts(where, monkeypatch):
     assert pairs == [True, False, True, False, True]
 
 
+def starts_of_epochs(where: Path, *options: str):
+    """The weights after every epoch of a run of three."""
+    run = f"run{len(list(where.iterdir()))}"
+    three = ["--trainer.max_epochs", "3", "--checkpoints.every_n_batches", "null"]
+    assert tune("compare", run, *three, *options) == 0
+    states = checkpoint_folders(where / run, "last")[::-1]
+    assert len(states) == 3
+    return [load_file(state / "weights.safetensors") for state in states]
+
+
+def test_rounds_begin_alike_and_then_read_other_comparisons(where):
+    plain, rounds = starts_of_epochs(where), starts_of_epochs(where, *ROUNDS)
+    assert torch.equal(plain[0]["policy.table"], rounds[0]["policy.table"])
+    assert not torch.equal(plain[1]["policy.table"], rounds[1]["policy.table"])
+    for before, after in itertools.pairwise(rounds):
+        assert torch.equal(after["opening.table"], before["policy.table"])
+    assert [int(state["round"]) for state in rounds] == [0, 1, 2]
+
+
+def test_an_accelerated_round_begins_further_on(where):
+    states = starts_of_epochs(where, *ROUNDS, "--model.rounds.acceleration", "0.5")
+    begun = ToyTunable(contexts=200).policy.table
+    first, second, third = (state["policy.table"] for state in states)
+    torch.testing.assert_close(states[1]["ended.table"], first)
+    torch.testing.assert_close(states[1]["opening.table"], first + 0.5 * (first - begun))
+    torch.testing.assert_close(states[2]["opening.table"], second + 0.5 * (second - first))
+    assert not torch.equal(third, second)
+
+
+def test_an_opponent_is_one_of_the_last_rounds(where):
+    states = starts_of_epochs(where, *ROUNDS, "--model.rounds.opponents", "2")
+    begun = ToyTunable(contexts=200).policy.table.detach()
+    known = [begun, states[0]["policy.table"], states[1]["policy.table"]]
+    for number, state in enumerate(states[1:], 1):
+        among = [torch.equal(state["opening.table"], one) for one in known[: number + 1][-2:]]
+        assert any(among)
+
+
+def test_a_reference_that_does_not_refresh_stays_the_first(where):
+    states = starts_of_epochs(where, *ROUNDS, "--model.rounds.refresh_reference", "false")
+    begun = ToyTunable(contexts=200).policy.table
+    assert torch.equal(states[2]["reference.table"], begun)
+
+
+def test_a_moving_reference_follows_by_its_share(where):
+    steps = ["--model.moving_reference.every", "6", "--model.moving_reference.share", "0.5"]
+    states = starts_of_epochs(where, *steps)
+    begun = ToyTunable(contexts=200).policy.table
+    expected = begun
+    for state in states:
+        expected = 0.5 * expected + 0.5 * state["policy.table"]
+        torch.testing.assert_close(state["reference.table"], expected)
+
+
+def test_a_reference_that_is_not_read_cannot_move(where, capsys):
+    assert tune("imitate", "run", "--model.moving_reference.every", "3") == 2
+    assert "Imitate reads no reference; leave out model.moving_reference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.rounds.epochs", "0"], "rounds.epochs must be at least 1"),
+        (["--model.rounds.acceleration", "1.0"], "rounds.acceleration must lie in [0, 1), got 1"),
+        (
+            ["--model.rounds.opponents", "1", "--model.rounds.refresh_reference", "false"],
+            "rounds.opponents needs rounds.refresh_reference",
+        ),
+    ],
+)
+def test_rounds_that_cannot_be_are_refused(where, capsys, options, message):
+    assert tune("compare", "run", *options) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_mixed_precision_trains(where):
     assert tune("compare", "run", "--trainer.precision", "bf16-mixed") == 0
 
 
 def test_an_objective_of_comparisons_needs_a_builder(where, capsys):
     assert tune("compare", "run", "--data.builder", "null") == 2
-    assert "Compare reads comparisons; name a data.builder to make them." in capsys.readouterr().err
+    assert (
+        "Compare reads comparisons; give data.builder or data.comparisons."
+        in capsys.readouterr().err
+    )
 
 
 def test_a_builder_that_decides_nothing_is_said(where, capsys):
@@ -155,6 +256,38 @@ def test_a_builder_that_decides_nothing_is_said(where, capsys):
 def test_sizes_must_be_positive(where, capsys, option):
     assert tune("compare", "run", f"--data.{option}", "0") == 2
     assert f"data.{option} must be at least 1, got 0" in capsys.readouterr().err
+
+
+def stored(where: Path, contexts: list[int]) -> Path:
+    """An artifact that prefers response 3 to response 5 in some contexts."""
+    row = torch.arange(2 * len(contexts))
+    kept = StoredComparisons(
+        ComparedRows.of(row.view(-1, 2), "by hand"),
+        torch.tensor(contexts).repeat_interleave(2),
+        torch.tensor([0, 1]).repeat(len(contexts)),
+        torch.tensor([3, 5]),
+        {},
+    )
+    folder = where / "mine"
+    write_comparisons(folder, kept, command="a test", configuration={}, inputs={})
+    return folder
+
+
+def test_stored_comparisons_are_trained_on_but_for_those_of_other_splits(where, capsys):
+    folder = stored(where, [0, 1, 2, 5, 119, 121, 161, 190])
+    own = ["--data.builder", "null", "--data.comparisons", str(folder)]
+    assert tune("compare", "run", *own, "--data.batch_size", "2") == 0
+    facts = json.loads((where / "run" / "evaluation.json").read_text())["tuned_on"]
+    assert facts["comparisons"] == 5  # in contexts 0, 1, 2, 5 and 119 of the first 120
+    assert facts["held_out"] == 1  # in context 121
+    table = weights(where / "run")["policy.table"]
+    lead = table[:, 3] - table[:, 5]
+    begun = ToyTunable(contexts=200).policy.table
+    moved = lead - (begun[:, 3] - begun[:, 5])
+    assert (moved[:4] > 0.1).all()
+    assert torch.equal(moved[4:], torch.zeros(4))  # the opposite wish was never compared
+    assert tune("compare", "other", "--data.comparisons", str(folder)) == 2
+    assert "data.builder and data.comparisons exclude each other" in capsys.readouterr().err
 
 
 def test_states_between_steps_on_the_same_rollouts_are_refused(where, capsys):

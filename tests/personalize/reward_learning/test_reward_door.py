@@ -1,0 +1,151 @@
+"""`personalize reward` as users meet it, on a half in closed form."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from personalize.__main__ import main
+from personalize.checkpoint import checkpoint_folders
+from personalize.preference_optimization.tunable import TEST
+from personalize.rewards.learned_reward import LearnedTunable
+from personalize.rewards.stored_reward_model import read_reward_model
+from tests.personalize.preference_optimization.toy_tunable import ToyTunable
+
+HALF = "tests.personalize.preference_optimization.toy_tunable.ToySource"
+LIBRARY = "personalize.rewards"
+
+
+def configuration(builder: str = "PairsByReward", **model):
+    return {
+        "model": {
+            "contrast": {
+                "class_path": "personalize.preference_optimization.contrasts.DPO",
+                "init_args": {"beta": 1.0},
+            },
+            "encoder": {
+                "class_path": f"{LIBRARY}.preference_model.LayeredEncoder",
+                "init_args": {"width": 32},
+            },
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+            **model,
+        },
+        "data": {
+            "half": {"class_path": HALF, "init_args": {"contexts": 60}},
+            "builder": {
+                "class_path": f"personalize.preference_optimization.extremes.{builder}",
+                "init_args": {"weights": {"match": 1.0}},
+            },
+            "batch_size": 20,
+        },
+        "trainer": {"max_epochs": 5, "accelerator": "cpu", "log_every_n_steps": 1},
+        "checkpoints": {"every_n_batches": 1000},
+    }
+
+
+@pytest.fixture
+def where(tmp_path, monkeypatch):
+    """A folder with a configuration, as the working folder."""
+    (tmp_path / "reward.yaml").write_text(yaml.safe_dump(configuration()))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def learn(run: str, *options: str) -> int:
+    return main(["reward", "--config", "reward.yaml", "--run-folder", run, *options])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return read_reward_model(run / "reward_model").model.state_dict()
+
+
+def test_a_reward_model_is_learnt_calibrated_and_reported(where, capsys):
+    assert learn("run") == 0
+    stored = read_reward_model(where / "run" / "reward_model")
+    after, before = stored.facts["after"], stored.facts["before"]
+    assert after["accuracy"]["mean"] > 0.9
+    assert after["accuracy"] == before["accuracy"]
+    assert after["accuracy"]["rows"] == 12  # contexts of the test split, drawn whole
+    assert after["worst_group"]["annotator"] in (0, 1)
+    assert stored.facts["test_comparisons"] == after["comparisons"]
+    assert "temperature" in capsys.readouterr().err
+    half = ToyTunable(contexts=60)
+    learned = LearnedTunable(half, stored.model, stored.content_hash)
+    contexts = torch.as_tensor(half.contexts(TEST))
+    reward = learned.judge(contexts, torch.arange(12).expand(len(contexts), -1)).reward
+    both = torch.stack([reward[..., 0].flatten(), reward[..., 1].flatten()])
+    assert float(torch.corrcoef(both)[0, 1]) > 0.5
+
+
+def test_a_finished_run_is_not_learnt_again(where, capsys):
+    assert learn("run") == 0
+    before = (where / "run" / "reward_model" / "manifest.json").read_bytes()
+    capsys.readouterr()
+    assert learn("run") == 0
+    told = capsys.readouterr().err
+    assert "has finished already" in told
+    assert "before calibration" in told
+    assert (where / "run" / "reward_model" / "manifest.json").read_bytes() == before
+
+
+def test_a_run_that_was_stopped_ends_where_it_would_have(where):
+    assert learn("whole") == 0
+    assert learn("parts", "--trainer.max_epochs", "2") == 0
+    last = checkpoint_folders(where / "parts", "last")[0]
+    assert learn("rest", "--resume", str(last), "--trainer.max_epochs", "5") == 0
+    whole, rest = weights(where / "whole"), weights(where / "rest")
+    assert all(torch.equal(whole[name], rest[name]) for name in whole)
+
+
+def test_a_few_steps_leave_a_model_that_knows_little(where):
+    assert learn("run", "--trainer.max_steps", "2") == 0
+    facts = read_reward_model(where / "run" / "reward_model").facts
+    assert facts["after"]["accuracy"]["mean"] < 0.9
+    state = json.loads((where / "run" / "finished.json").read_text())
+    assert state["batches"] == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "options"),
+    [
+        ("group_heads.MixtureHead", {"groups": 2}),
+        ("group_heads.EnsembleHead", {"members": 2, "width": 8}),
+    ],
+)
+def test_every_head_is_learnt_by_the_same_command(where, head, options):
+    chosen = {"class_path": f"{LIBRARY}.{head}", "init_args": options}
+    (where / "reward.yaml").write_text(yaml.safe_dump(configuration(head=chosen)))
+    assert learn("run") == 0
+    stored = read_reward_model(where / "run" / "reward_model")
+    assert stored.facts["after"]["accuracy"]["mean"] > 0.7
+
+
+def test_lists_are_cut_into_pairs_for_a_head_that_only_compares(where):
+    chosen = {"class_path": f"{LIBRARY}.heads.SkewSymmetricHead"}
+    lists = configuration("WholeRankings", head=chosen)
+    (where / "reward.yaml").write_text(yaml.safe_dump(lists))
+    assert learn("run", "--trainer.max_epochs", "1") == 0
+    stored = read_reward_model(where / "run" / "reward_model")
+    assert stored.facts["training_comparisons"] > 3 * 36
+
+
+def test_what_does_not_fit_is_said_in_one_sentence(where, capsys):
+    assert learn("run", "--data.batch_size", "0") == 2
+    assert "data.batch_size must be at least 1, got 0." in capsys.readouterr().err
+    builder = {"weights": {"match": 1.0}, "least_gap": 1e9}
+    with_gap = configuration()
+    with_gap["data"]["builder"]["init_args"] = builder
+    (where / "reward.yaml").write_text(yaml.safe_dump(with_gap))
+    assert learn("run") == 2
+    assert "PairsByReward made no comparison in 36 contexts" in capsys.readouterr().err
+    regret = {"class_path": f"{LIBRARY}.regret.RegretHead", "init_args": {"policies": 3}}
+    (where / "reward.yaml").write_text(yaml.safe_dump(configuration(head=regret)))
+    assert learn("run") == 2
+    assert "The model does not fit the data: response_width" in capsys.readouterr().err
+
+
+def test_the_door_opens_without_anything_heavy(where, capsys):
+    assert main(["reward", "--help"]) == 0
+    assert "--data.builder" in capsys.readouterr().out

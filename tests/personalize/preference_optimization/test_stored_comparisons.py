@@ -202,3 +202,9 @@ def test_what_is_kept_is_what_is_compared() -> None:
         for row in kept.compared.rows
     ]
     assert mine == theirs
+
+
+def test_a_comparison_belongs_with_the_context_of_its_best(tmp_path) -> None:
+    (tmp_path / "own.csv").write_text("comparison,place,context,response\n1,1,5,8\n1,0,6,8\n")
+    _, _, _, origin = comparisons_of_table(own_comparisons(tmp_path / "own.csv"))
+    assert origin.tolist() == [6]

@@ -21,11 +21,11 @@ from decode import catalogue_of, models
 from torch import Tensor
 from train import HISTORY_ITEMS, batch_of, training_prefixes
 
+from personalize.preference_optimization.compared import ComparisonBatch, policy_scores
 from personalize.preference_optimization.comparison_objective import (
     CompareObjective,
     ImitateObjective,
 )
-from personalize.preference_optimization.compared import ComparisonBatch, policy_scores
 from personalize.preference_optimization.contrasts import DPO
 from personalize.preference_optimization.likelihood_contrasts import SimPO
 from personalize.preference_optimization.list_contrasts import SDPO

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.artifact import read_artifact, read_manifest
+from data_prep.errors import InputError
 from personalize.checkpoint import KIND, find_checkpoint
 from personalize.conditioning.selection import Latest, SelectionPolicy
 from personalize.negative_copy import write_copy
@@ -164,12 +165,7 @@ class TunableItems(Tunable[HistoryBatch]):
         self._worlds = {torch.device("cpu"): _world(loaded, catalogue)}
         self._judges = chosen_judges(source.judges, self.world)
         self.reward_names = tuple(judge.name for judge in self._judges)
-        paths = dict(loaded.paths)
-        if source.vectors is not None:
-            paths["vectors"] = source.vectors
-        stated = source.preferences or paths.pop("preferences", None)
-        if stated is not None and self.world.has_texts:
-            paths["preferences"] = stated
+        paths = _paths(source, loaded, has_texts=self.world.has_texts)
         self.contexts_of = _contexts(source, loaded, catalogue, paths)
         self._evaluation = ItemEvaluation(
             frozen_copy(self.policy),
@@ -359,6 +355,20 @@ def _world(loaded: LoadedRecommender, catalogue: Catalogue) -> ItemWorld:
     )
     prior.survey(rows.every_training_row())
     return ItemWorld.of(catalogue, prior)
+
+
+def _paths(source: TunedItems, loaded: LoadedRecommender, *, has_texts: bool) -> Mapping[str, Path]:
+    """Every artifact that is read, by the name of its option."""
+    paths = dict(loaded.paths)
+    trained_with = paths.pop("preferences", None)
+    if source.vectors is not None:
+        paths["vectors"] = source.vectors
+    if source.preferences is not None and not has_texts:
+        raise InputError("preferences need vectors, which hold the vectors of their texts.")
+    stated = source.preferences or trained_with
+    if has_texts and stated is not None:
+        paths["preferences"] = stated
+    return paths
 
 
 def _contexts(

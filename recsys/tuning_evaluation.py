@@ -53,7 +53,8 @@ class ItemEvaluation:
     - `reversal_rate`: whether it even changes its sign, so that each of the two items is the
       likelier one under the preferences it suits.
 
-    The last two are NaN where a context or its partner prefers nothing. Which item suits which
+    The last two are NaN where a context or its partner prefers nothing, and not measured where that
+    is so everywhere. Which item suits which
     preferences is read off the texts (`ItemWorld.matches`), which no person confirmed.
 
     Args:
@@ -88,13 +89,14 @@ class ItemEvaluation:
     def __call__(self, policy: Policy[HistoryBatch], split: str) -> Evaluation:
         """Every measure for every context of a split."""
         rows = self._contexts.of_split(split)
-        rivals = self._rivals_of(split)
+        rivals = self._rivals_of(split, next(policy.parameters()).device)
         found: dict[str, list[Tensor]] = {}
         numbers = torch.from_numpy(rows)
         for places in torch.arange(len(rows)).split(ROWS_AT_ONCE):
             for name, values in self._part(policy, numbers[places], rivals, places).items():
                 found.setdefault(name, []).append(values.double().cpu())
         values = {name: torch.cat(parts).numpy() for name, parts in found.items()}
+        values = {name: each for name, each in values.items() if not np.isnan(each).all()}
         names = [self.group_names[number] for number in self.group_numbers(rows)]
         return Evaluation(values, MAIN, names)
 
@@ -134,8 +136,9 @@ class ItemEvaluation:
             "reversal_rate": torch.where(contested, reverses, torch.nan),
         }
 
-    def _rivals_of(self, split: str) -> Rivals:
+    def _rivals_of(self, split: str, device: torch.device) -> Rivals:
         if split not in self._rivals:
+            self._original.to(device)
             numbers = torch.from_numpy(self._contexts.of_split(split))
             parts = [self._rivals_in(part) for part in numbers.split(ROWS_AT_ONCE)]
             names = ("negatives", "mine", "other", "contested")
@@ -147,8 +150,9 @@ class ItemEvaluation:
         own = self._contexts.batch(contexts)
         others = self._contexts.batch(self._contexts.under(contexts, OF_ANOTHER))
         count = min(NEGATIVES, len(self._world.popularity))
+        device = next(self._original.parameters()).device
         negatives, theirs = (
-            self._original.sample(batch, count, seed=0, beam=True).responses
+            self._original.sample(batch.to(device), count, seed=0, beam=True).responses.cpu()
             for batch in (own, others)
         )
         pool, wishes = torch.cat([negatives, theirs], 1), self._world.wishes(own)

@@ -39,8 +39,8 @@ FEATURES, PAIRS, CLEAN, TEST, MEMBERS = 16, 400, 100, 4000, 10
 NOISES, SHARES, FIXED = (0.05, 0.15, 0.25, 0.35), (0.05, 0.1, 0.2, 0.3), 0.2
 CRITERION = (
     "at 25 % wrong labels at least 0.8 of the fifth turned round are wrong and accuracy rises; at "
-    "5 % turning a fifth lowers accuracy; the tuned share lowers it nowhere (intervals of the paired "
-    "difference over seeds)"
+    "5 % turning a fifth lowers accuracy; the tuned share lowers it nowhere (intervals of paired "
+    "differences over seeds)"
 )
 
 

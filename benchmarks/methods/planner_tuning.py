@@ -198,6 +198,8 @@ def means(found: Evaluation, groups: np.ndarray) -> dict[str, dict[str, float]]:
     result = {}
     for name in SHOWN:
         there = np.isfinite(found.values[name])
+        if not there.any():
+            continue
         values = found.values[name][there]
         result[name] = asdict(bootstrap_interval(values, groups=groups[there], resamples=2000))
     return result
@@ -211,6 +213,8 @@ def changes(
     for name in SHOWN:
         new, old = after.values[name], before.values[name]
         there = np.isfinite(new) & np.isfinite(old)
+        if not there.any():
+            continue
         found = paired_comparison(new[there], old[there], groups=groups[there], resamples=2000)
         result[name] = asdict(found.difference) | {"p": found.p_value}
     return result
@@ -228,7 +232,10 @@ def table(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     lines = [f"{'':30}" + "".join(f"{name[:16]:>27}" for name in SHOWN)]
     for name, row in rows.items():
         cells = (
-            f"{row[m]['mean']:8.4f} [{row[m]['low']:7.4f},{row[m]['high']:7.4f}]" for m in SHOWN
+            f"{row[m]['mean']:8.4f} [{row[m]['low']:7.4f},{row[m]['high']:7.4f}]"
+            if m in row
+            else "not measured"
+            for m in SHOWN
         )
         lines.append(f"{name:30}" + "".join(f"{cell:>27}" for cell in cells))
     return "\n".join(lines)

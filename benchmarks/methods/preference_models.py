@@ -49,8 +49,8 @@ LENGTHS = (60, 60, 130, 250)
 MODELS = ("partial return", "regret", "score", "rotation")
 CRITERION = (
     "regret labels: the regret model's log-loss lies below partial return's; labels by partial "
-    "return: the other way round, and the rotation's less the score's is below 0.05; labels in a "
-    "circle: the rotation's lies below the score's (95 % intervals of paired differences over seeds)"
+    "return: the other way round, and the rotation's less the score's is below 0.05; circles: "
+    "the rotation's lies below the score's (95 % intervals of paired differences over seeds)"
 )
 
 

@@ -73,6 +73,9 @@ def _ranking(ranking: Numbers) -> str:
     flipped = ranking["errors_flipped"]
     if flipped is not None:
         said += f". Of the errors before, {share(flipped['mean'])} were turned right"
+        kept = ranking["successes_kept"]
+        if kept is not None:
+            said += f", and of what was right {share(kept['mean'])} stayed so"
     return said + "."
 
 

@@ -93,7 +93,7 @@ class PreferenceDegree(Auxiliary):
     averaged over the responses that are present.
 
     Source:
-        In the manner of Li et al., Self-supervised preference optimization, EMNLP 2024 Findings;
+        In the manner of Li et al., 2024, Self-supervised preference optimization, arXiv:2409.17791;
         the paper's gamma and number of degrees are not known to us.
     """
 

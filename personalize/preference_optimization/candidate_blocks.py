@@ -98,7 +98,13 @@ def winner_first(
 def some_per_block(
     block: Int[Tensor, " pair"], most: int, generator: Generator
 ) -> Int[Tensor, " kept"]:
-    """Numbers of at most so many pairs of every block, drawn at random; in order."""
+    """Numbers of at most so many pairs of every block, drawn at random; in order.
+
+    Raises:
+        ValueError: If `most`, which builders call `per_context`, is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"per_context must be 1 or more, got {most}.")
     draw = torch.rand(len(block), generator=generator, dtype=torch.float64)
     order = torch.as_tensor(np.lexsort((draw.numpy(), block.numpy())))
     ordered = block[order]

@@ -85,6 +85,9 @@ class WholeRankings(PairBuilder):
         length: Most places of a list.
         least_gap: A response enters where it is worse than the one before by more than this.
 
+    Raises:
+        ValueError: If a list could not have two places.
+
     Source:
         The lists that Preference Ranking Optimization (Song et al., 2023, arXiv:2306.17492) learns
         from.
@@ -94,12 +97,17 @@ class WholeRankings(PairBuilder):
     length: int = 4
     least_gap: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise ValueError(f"length must be 2 or more, got {self.length}.")
+
     def __call__(self, candidates: Candidates, *, seed: int = 0) -> ComparedRows:
         """See `PairBuilder`; nothing is drawn."""
         value = weighted(candidates, self.weights)
         found = context_blocks(candidates, passing=True)
+        worth = value.tolist()
         lists = [
-            self._one(rows[there].tolist(), value)
+            self._one(rows[there].tolist(), worth)
             for rows, there in zip(found.rows, found.present, strict=True)
         ]
         lists = [rows for rows in lists if len(rows) > 1]
@@ -115,9 +123,9 @@ class WholeRankings(PairBuilder):
             annotator=candidates.group[rows[:, 0]],
         )
 
-    def _one(self, rows: list[int], value: torch.Tensor) -> list[int]:
+    def _one(self, rows: list[int], worth: list[float]) -> list[int]:
         kept: list[int] = []
-        for row in sorted(rows, key=lambda row: -float(value[row])):
-            if not kept or value[kept[-1]] - value[row] > self.least_gap:
+        for row in sorted(rows, key=lambda row: -worth[row]):
+            if not kept or worth[kept[-1]] - worth[row] > self.least_gap:
                 kept.append(row)
         return kept[: self.length]

@@ -1,6 +1,6 @@
 """Near misses: what fails though it lies next to what a person drove or chose."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -28,7 +28,7 @@ class NearMisses(PairBuilder):
     Attributes:
         weights: The score, by name of a reward.
         fails_below: What scores lower has failed although it passes the gates.
-        choice: Which of those that failed is rejected.
+        choice: Which of those that failed is rejected; None takes the `Nearest`.
 
     Source:
         In the manner of DriveDPO (Shang et al., 2025, arXiv:2509.17940), which rejects a PDM score
@@ -37,13 +37,14 @@ class NearMisses(PairBuilder):
 
     weights: dict[str, float]
     fails_below: float = 0.3
-    choice: NegativeChoice = field(default_factory=Nearest)
+    choice: NegativeChoice | None = None
 
     def __call__(self, candidates: Candidates, *, seed: int = 0) -> ComparedRows:
         """See `PairBuilder`."""
         value = weighted(candidates, self.weights)
         found = context_blocks(candidates)
-        wanted = self.choice(candidates, found, Generator().manual_seed(seed))
+        choice = self.choice or Nearest()
+        wanted = choice(candidates, found, Generator().manual_seed(seed))
         passes, score = candidates.gate[found.rows] & found.present, value[found.rows]
         best = score.masked_fill(~passes, -torch.inf).max(-1, keepdim=True)
         failed = ~passes | ((score < self.fails_below) & (score < best.values))

@@ -1,7 +1,7 @@
 """What was logged against what the generator found: a list of one winner and its negatives."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -70,7 +70,7 @@ class TargetAgainstOthers(PairBuilder):
 
     Attributes:
         negatives: Most of them for each; lists with fewer are filled up.
-        choice: Which ones.
+        choice: Which ones; None takes the `Likeliest`.
 
     Raises:
         ValueError: If `negatives` is below 1.
@@ -82,7 +82,7 @@ class TargetAgainstOthers(PairBuilder):
     """
 
     negatives: int = 3
-    choice: NegativeChoice = field(default_factory=Likeliest)
+    choice: NegativeChoice | None = None
 
     def __post_init__(self) -> None:
         if self.negatives < 1:
@@ -91,7 +91,8 @@ class TargetAgainstOthers(PairBuilder):
     def __call__(self, candidates: Candidates, *, seed: int = 0) -> ComparedRows:
         """See `PairBuilder`."""
         found = context_blocks(candidates)
-        wanted = self.choice(candidates, found, Generator().manual_seed(seed))
+        choice = self.choice or Likeliest()
+        wanted = choice(candidates, found, Generator().manual_seed(seed))
         target = (candidates.target & candidates.gate)[found.rows] & found.present
         other = found.present & ~candidates.target[found.rows]
         use = target.any(-1) & other.any(-1)

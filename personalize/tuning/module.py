@@ -105,7 +105,8 @@ class TuningModule(WatchedModule):
         objective, data = self.objective, self._data
         if objective.group_size == 0 and not data.compares:
             raise InputError(
-                f"{type(objective).__name__} reads comparisons; name a data.builder to make them."
+                f"{type(objective).__name__} reads comparisons; "
+                "give data.builder or data.comparisons."
             )
         if self._moving_reference is not None and not objective.uses_reference:
             raise InputError(

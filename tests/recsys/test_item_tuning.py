@@ -292,8 +292,14 @@ def test_what_cannot_be_tuned_is_refused(one_world):
         ItemCandidates(beam=-1)
     with pytest.raises(ValueError, match="test must be at least 1, got 0"):
         RowLimits(test=0)
+    with pytest.raises(InputError, match="preferences need vectors, which hold the vectors"):
+        opened(one_world, "tiger")
     half = TunedItems(checkpoint=one_world.root / "tiger").open()
     assert half.reward_names == ("hit", "collaborative", "novelty")
+    assert (
+        not {"follows_preferences", "reversal_rate"}
+        & half.evaluate(half.policy, TEST).values.keys()
+    )
     other: Any = TabularPolicy(torch.zeros(2, 2))
     with pytest.raises(TypeError, match="a recommender's policy is needed, got TabularPolicy"):
         half.write(other, Path("nowhere"), command="x", options={})

@@ -283,7 +283,7 @@ def test_imitation_is_the_likelihood_of_the_first_column():
     first = {name: getattr(batch, name)[:, :1] for name in ("responses", "present", "grade")}
     alone = replace(batch, **first)
     torch.testing.assert_close(objective(mine, None, alone)["loss"].detach(), expected)
-    each = replace(batch, contexts=NumberedContexts(torch.tensor([0, 1, 1, 0])))
+    each = replace(batch, contexts=NumberedContexts(torch.tensor([0, 0, 1, 1])))
     torch.testing.assert_close(objective(mine, None, each)["loss"].detach(), expected)
 
 

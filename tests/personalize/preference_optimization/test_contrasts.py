@@ -156,6 +156,20 @@ def test_a_margin_is_in_units_of_the_implicit_reward():
     assert of(CPL(), ready) == pytest.approx(lost(2.0 * 0.5 - 0.3))
 
 
+def test_a_soft_label_turns_score_and_margin_round():
+    soft = pair(strength=0.4, margin=0.3)
+    assert of(DPO(), soft) == pytest.approx(0.7 * lost(0.15) + 0.3 * lost(-0.15))
+    assert of(SePPO(), soft) == pytest.approx(0.7 * lost(0.15) + 0.3 * lost(-0.15))
+    forward, backward = 0.1 * (-1 + 2) - 0.3, 0.1 * (-4 + 0.5) + 0.3
+    assert of(CPL(), soft) == pytest.approx(0.7 * lost(forward) + 0.3 * lost(backward))
+    assert of(BCO(), soft) == pytest.approx(
+        0.7 * (lost(0.25) + lost(0.2)) + 0.3 * (lost(-0.2) + lost(-0.25))
+    )
+    assert of(AlignmentByTransport(), pair(strength=0.4)) == pytest.approx(
+        0.7 * lost(0.45) + 0.3 * lost(-0.45)
+    )
+
+
 def test_kto_holds_each_response_to_the_divergence():
     scored = replace(pair(), mismatched=column(0.5)[0])
     desirable, undesirable = 1 - sigma(0.1 * (A - 0.5)), 1 - sigma(0.1 * (0.5 - B))

@@ -231,6 +231,16 @@ def test_follow_ups_are_averaged_on_either_side() -> None:
         FollowUpPairs((), ("return",))
 
 
-def test_no_negative_is_refused() -> None:
+def test_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="per_context must be 1 or more, got 0"):
+        PairsByReward(WISH, per_context=0)(rows([1.0, 2.0]))
+    with pytest.raises(ValueError, match="length must be 2 or more, got 1"):
+        WholeRankings(WISH, 1)
     with pytest.raises(ValueError, match="negatives must be 1 or more, got 0"):
         TargetAgainstOthers(0)
+
+
+def test_what_was_both_logged_and_drawn_is_what_was_logged() -> None:
+    twice = rows([0.0] * 3, response=torch.tensor([4, 1, 4]), target=flags(2, count=3),
+                 responses=torch.arange(5))  # fmt: skip
+    assert TargetAgainstOthers()(twice).rows[0, :2].tolist() == [2, 1]

@@ -140,7 +140,7 @@ def test_a_minority_of_a_fifth_gets_its_own_reward_and_costs_the_majority_nothin
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(maxmin, "TRAINING", replace(maxmin.TRAINING, steps=40))
-    row = maxmin.one_seed(0, 0.2)
+    row = maxmin.one_seed(0, "160 + 40")
     assert row["people in their group"] > 0.8
     assert row["minority accuracy, groups"] > row["minority accuracy, one reward"] + 0.1
     assert row["majority accuracy, groups"] > row["majority accuracy, one reward"] - 0.01

@@ -184,6 +184,15 @@ def test_a_circle_of_three_has_no_score_but_a_rotation():
     assert accuracy == 1.0
 
 
+def test_a_tournament_of_five_that_each_wins_twice_has_no_score_but_a_rotation():
+    winners = [(arm, (arm + step) % 5) for arm in range(5) for step in (1, 2)]
+    loss, _ = fitted("scalar", winners, 5)
+    assert loss == pytest.approx(math.log(2), abs=0.01)
+    loss, accuracy = fitted("rotation", winners, 5)
+    assert loss < 0.1
+    assert accuracy == 1.0
+
+
 def test_a_rotation_also_orders_what_has_an_order():
     order = [(better, worse) for better in range(5) for worse in range(better + 1, 5)]
     for head in ("scalar", "rotation"):

@@ -3,8 +3,8 @@
 A reward model learns for a few steps, or until it is done, what people met next; a recommender is
 then tuned by GRPO to please it: by the raw score, by PAR, by scores in the unit range, at two weights
 of the divergence. The proxy is the model's score of what the tuned recommender draws for other
-people; the truth is how like the item that was met next the drawn items are, and how often they are
-it, neither of which the model is told. Over-optimised is what pleases more and is worse.
+people; the truth is how like the item that was met next the drawn items are, and how often they
+are it, neither of which the model is told. Over-optimised is what pleases more and is worse.
 """
 
 import argparse

@@ -1,12 +1,11 @@
 """Turning doubtful labels round: does it help where many are wrong, and hurt where few are?
 
-2000 pairs (`--pairs`) of 16 features under a linear taste, of which 5, 15, 25 or 35 % have the wrong
-label. Ten
-reward models on bootstrap samples say how strongly they agree with each label; a reward model is
-then fitted to the labels as they are, with the most doubtful fifth turned round, with the share
-that is best on 100 clean pairs, with soft labels, with margins, and to the true labels. All are
-judged on 4000 clean pairs. `--width` gives the models a hidden layer, with which they can learn
-wrong labels by heart.
+2000 pairs (`--pairs`) of 16 features under a linear taste, of which 5, 15, 25 or 35 % have the
+wrong label. Ten reward models on bootstrap samples say how strongly they agree with each label; a
+reward model is then fitted to the labels as they are, with the most doubtful fifth turned round,
+with the share that is best on 100 clean pairs, with soft labels, with margins, and to the true
+labels. All are judged on 4000 clean pairs. `--width` gives the models a hidden layer, with which
+they can learn wrong labels by heart.
 """
 
 import argparse

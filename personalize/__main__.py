@@ -216,7 +216,7 @@ COMMANDS: tuple[Command, ...] = (
             "example:\n"
             "  personalize diagnose --after runs/items_dpo --out runs/diagnosis\n"
             "  personalize diagnose --after runs/items_dpo runs/items_grpo --out runs/both \\\n"
-            "      --set proxy=hit --set true=match"
+            "      --set proxy=hit --set meant=match"
         ),
     ),
     Command(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from data_prep.errors import InputError
 from personalize.diagnosis.conditions import conditions
@@ -240,6 +241,20 @@ def test_the_log_of_a_resumed_run_is_one(tmp_path):
     assert TuningRun(None, tmp_path).log() == {}
 
 
+def test_beta_is_found_in_whatever_the_objective_is_made_of(tmp_path):
+    contrast = {"class_path": "DPO", "init_args": {"beta": 0.3}}
+    over = {"class_path": "OverPairs", "init_args": {"mean": True, "contrast": contrast}}
+    for objective, beta in (
+        ({"init_args": {"contrast": over}}, 0.3),
+        ({"init_args": {"beta": 2}}, 2.0),
+        ({"init_args": {"group_size": 8, "pipeline": None}}, None),
+        ({"class_path": "Imitate"}, None),
+    ):
+        document = {"model": {"objective": objective}, "data": {"half": {"class_path": "Toy"}}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
+        assert TuningRun(tmp_path, tmp_path).settings().get("beta") == beta
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path):
     runs = [TuningRun(tmp_path / place / "run", tmp_path) for place in ("a", "b")]
     assert [name for name, _ in named_runs(runs)] == ["run", "run (2)"]
@@ -326,8 +341,20 @@ def test_worse_and_nothing_shown_are_said_so():
     for words, start in (("worse", "Worse: ndcg"), ("no difference shown", "No difference is")):
         evaluation["measures"]["ndcg"]["verdict"] = words
         assert verdict(numbers_of(evaluation=evaluation))[0].startswith(start)
-    unmeasured = {"main": "ndcg", "measures": {"ndcg": {"contexts": 0}}}
+    unmeasured = {"main": "ndcg", "measures": {"ndcg": {"contexts": 0, "verdict": "not measured"}}}
     assert "could not be measured" in verdict(numbers_of(evaluation=unmeasured))[0]
+
+
+def test_what_is_paid_beside_the_main_measure_is_said_first():
+    evaluation = numbers_of()["evaluation"]
+    plain = evaluation["measures"]["ndcg"]
+    evaluation["measures"] |= {
+        "collisions": {**plain, "verdict": "worse", "difference": interval(0.04, 0.01, 0.07)},
+        "comfort": {**plain, "verdict": "better"},
+        "progress": {**plain, "verdict": "no difference shown"},
+    }
+    said = verdict(numbers_of(evaluation=evaluation))
+    assert said[1:3] == ["Worse besides: collisions +0.0400.", "Better besides: comfort +0.1000."]
 
 
 def test_drift_of_several_axes_needs_more_to_be_said():

@@ -146,6 +146,14 @@ def test_what_does_not_fit_is_said_in_one_sentence(where, capsys):
     assert "response_width must be a multiple of 7 for 3 policies" in capsys.readouterr().err
 
 
+def test_a_contrast_that_does_not_take_what_there_is_is_refused(where, capsys):
+    (where / "reward.yaml").write_text(yaml.safe_dump(configuration("WholeRankings")))
+    assert learn("run") == 2
+    assert "DPO does not take these comparisons: this contrast compares two" in (
+        capsys.readouterr().err
+    )
+
+
 def test_the_door_opens_without_anything_heavy(where, capsys):
     assert main(["reward", "--help"]) == 0
     assert "--data.builder" in capsys.readouterr().out

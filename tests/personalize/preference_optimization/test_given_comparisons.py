@@ -144,3 +144,16 @@ def test_what_does_not_fit_is_refused(tmp_path) -> None:
         GivenComparisons(folder)(other)
     with pytest.raises(ArtifactMismatch, match="no artifact"):
         GivenComparisons(tmp_path)(candidates)
+
+
+def test_what_was_logged_under_another_wish_is_no_target_here(tmp_path) -> None:
+    toy = ToyTunable()
+    logged = toy.targets(torch.tensor([2, 102]))[:, 0]
+    stored = StoredComparisons(
+        ComparedRows.of(torch.tensor([[0, 1]]), "given"), torch.tensor([2, 102]),
+        torch.tensor([0, 1]), torch.tensor([2]), logged, {},
+    )  # fmt: skip
+    half = ComparedSource(ToySource(), written(tmp_path / "out", stored, toy)).open()
+    found = half.candidates(torch.tensor([2]), half.policy, seed=0)
+    assert found.context.tolist() == [2, 102]
+    assert found.target.tolist() == [True, False]

@@ -80,9 +80,9 @@ def main() -> None:
     """Tune, print the table and, with `--json`, one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/demo-driving"))
-    parser.add_argument("--moments", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--moments", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     half = opened(options.run, moments=options.moments, policy=AnchorPolicy, asked=("none",))

@@ -3,7 +3,8 @@
 The winner is always the same: of the planner's candidates and the logged way, the one with the best
 PDM score and style match among those that pass the gates. The loser is the candidate that fails
 nearest to what is imitated (near misses, as DriveDPO has it), any that fails, or any that scores
-lower. Each kind has a sweep of learning rates of its own, chosen on validation moments.
+lower. What is learnt is the distribution over the planner's anchors. Each kind has a sweep of
+learning rates of its own, chosen on validation moments.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from benchmarks.methods.planner_tuning import (
     table,
     tuned,
 )
+from driving.planner.anchor_policy import AnchorPolicy
 from driving.tuned_plans import TunablePlans
 from personalize.preference_optimization.comparison_objective import CompareObjective
 from personalize.preference_optimization.contrasts import DPO
@@ -49,12 +51,12 @@ def main() -> None:
     """Tune, drive the test moments, print the table and, with `--json`, one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/demo-driving"))
-    parser.add_argument("--moments", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--moments", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    half = opened(options.run, moments=options.moments)
+    half = opened(options.run, moments=options.moments, policy=AnchorPolicy)
     result = experiment(half, options.run, options.steps, tuple(range(options.seeds)))
     print(table(result["means"]))
     for name, row in result["differences"].items():

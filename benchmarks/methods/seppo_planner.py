@@ -45,7 +45,7 @@ from personalize.preference_optimization.tunable import TEST, VALIDATION
 
 EVERY, MOST = 30, 7
 """A checkpoint is kept so often, and so many of them."""
-RATES = (1e-5, 3e-5, 1e-4)
+RATES = (1e-5, 1e-4)
 CRITERION = "SePPO's distance to the log on test moments is below cloning's: interval below 0"
 
 
@@ -53,8 +53,8 @@ def main() -> None:
     """Tune, drive the test moments, print the table and, with `--json`, one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/demo-driving"))
-    parser.add_argument("--moments", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=90)
+    parser.add_argument("--moments", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()

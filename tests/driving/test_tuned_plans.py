@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
 
-from data_prep.artifact import create_artifact, read_artifact
+from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
-from data_prep.scenes.style_dimensions import AGGRESSIVE_SIGNS, STYLE_DIMENSIONS
+from data_prep.scenes.style_dimensions import AGGRESSIVE_SIGNS
 from driving.anchor_table import AnchorTable
 from driving.goal_measures import GOAL_NAMES, Measured
 from driving.load import load_planner
@@ -27,16 +26,15 @@ from driving.plan_judge import (
 )
 from driving.planner.anchor_policy import AnchorPolicy
 from driving.planner.chain_policy import ChainPolicy
-from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.diffusion_policy import DiffusionPolicy
 from driving.planner.ego_mlp import EgoMlp
 from driving.planner.planner import StyleCondition
 from driving.tuned_plans import TunablePlans
 from driving.tuning import TunedPlans, imitated
-from personalize.checkpoint import KIND, WEIGHTS
+from personalize.checkpoint import KIND
 from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION
-from tests.driving.planner_fixtures import SMALL
 from tests.driving.planning_artifacts import write_planning_artifacts
+from tests.driving.planning_checkpoint import write_checkpoint, write_random_planner
 from tests.personalize.preference_optimization.tunable_laws import LAWS
 
 POLICIES = {"anchors": AnchorPolicy, "bells": DiffusionPolicy, "chains": ChainPolicy}
@@ -49,30 +47,7 @@ def paths(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def checkpoint(paths, tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    planner = DiffusionPlanner(**SMALL)
-    with torch.no_grad():
-        for weights in planner.parameters():
-            weights.add_(0.05 * torch.randn(weights.shape))
-    return written(tmp_path_factory.mktemp("runs") / "diffusion", planner, SMALL, paths)
-
-
-def written(folder: Path, planner, options, paths) -> Path:
-    class_path = f"{type(planner).__module__}.{type(planner).__name__}"
-    chosen = {"class_path": class_path, "init_args": options}
-    data = {name: str(path) for name, path in paths.items()}
-    tensors = {
-        f"{prefix}.{name}": tensor.detach().clone().contiguous()
-        for prefix in ("planner", "averaged")
-        for name, tensor in planner.state_dict().items()
-    }
-    with create_artifact(
-        folder, kind=KIND, command="driving fit", inputs={},
-        configuration={"model": {"planner": chosen}, "data": data},
-    ) as writer:  # fmt: skip
-        writer.path(WEIGHTS).write_bytes(save(tensors))
-        writer.write_json("style", {"dimensions": list(STYLE_DIMENSIONS)})
-    return folder
+    return write_random_planner(tmp_path_factory.mktemp("runs") / "diffusion", paths)
 
 
 def opened(checkpoint: Path, policy: Callable = DiffusionPolicy, **options) -> TunablePlans:
@@ -338,7 +313,7 @@ def test_options_that_cannot_be_are_refused(checkpoint):
 
 
 def test_only_a_diffusion_planner_can_be_tuned(paths, tmp_path):
-    folder = written(tmp_path / "mlp", EgoMlp(), {}, paths)
+    folder = write_checkpoint(tmp_path / "mlp", EgoMlp(), {}, paths)
     with pytest.raises(InputError, match="holds a EgoMlp, which cannot be tuned"):
         opened(folder)
 

@@ -31,7 +31,10 @@ def configuration(objective: str, **model):
     return {
         "model": {
             "objective": {"class_path": f"{OWN}.{OBJECTIVES[objective]}"},
-            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.05}},
+            "optimizer": {
+                "class_path": "torch.optim.Adam",
+                "init_args": {"lr": 0.05, "weight_decay": 0.0},
+            },
             **model,
         },
         "data": data,

@@ -95,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     half = opened(options)
     settings = Settings(options.steps, options.batch_size, options.beta, options.group_size)
-    rates: dict[str, list[float]] = dict.fromkeys(methods(settings), list(options.rates))
+    rates: dict[str, list[float]] = {name: [*options.rates] for name in methods(settings)}
     rates[PLAIN] = options.plain_rates
     found = experiment(half, settings, rates, options.seeds, options.contexts)
     print_table(found)

@@ -32,7 +32,6 @@ from personalize.preference_optimization.list_contrasts import SDPO
 from personalize.preference_optimization.objective import Objective, Rollouts
 from personalize.preference_optimization.policy import Policy, frozen_copy
 from personalize.preference_optimization.rollout_objective import Drawing, RolloutObjective
-from personalize.preference_optimization.surrogates import Clipped
 from recsys.batch import HistoryBatch
 from recsys.policy import RetrieverPolicy
 from recsys.retriever.tiger import Tiger
@@ -68,7 +67,7 @@ def families() -> dict[str, Family]:
         "DPO, reference asked": Family(CompareObjective(DPO())),
         "S-DPO, 3 negatives, kept": Family(CompareObjective(SDPO()), 1 + NEGATIVES, kept=True),
         "S-DPO, 3 negatives, asked": Family(CompareObjective(SDPO()), 1 + NEGATIVES),
-        f"GRPO, {GROUP} drawn": Family(RolloutObjective(Clipped(), drawing=Drawing(GROUP)), 1),
+        f"GRPO, {GROUP} drawn": Family(RolloutObjective(drawing=Drawing(group_size=GROUP)), 1),
     }
 
 

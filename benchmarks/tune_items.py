@@ -85,7 +85,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--group-size", type=int, default=8)
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-5, 3e-5, 1e-4, 3e-4])
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-6, 1e-5, 3e-5, 1e-4])
+    parser.add_argument("--plain-rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3, 3e-3])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--contexts", type=int, default=4096)
     parser.add_argument("--validation", type=int, default=1000)
@@ -94,7 +95,8 @@ def main() -> None:
     options = parser.parse_args()
     half = opened(options)
     settings = Settings(options.steps, options.batch_size, options.beta, options.group_size)
-    found = experiment(half, settings, options.rates, options.seeds, options.contexts)
+    rates = dict.fromkeys(methods(settings), options.rates) | {PLAIN: options.plain_rates}
+    found = experiment(half, settings, rates, options.seeds, options.contexts)
     print_table(found)
     if options.json:
         print(json.dumps({**found, "options": {k: str(v) for k, v in vars(options).items()}}))
@@ -131,7 +133,11 @@ def methods(settings: Settings) -> Mapping[str, Callable[[], Objective]]:
 
 
 def experiment(
-    half: TunableItems, settings: Settings, rates: list[float], seeds: int, contexts: int
+    half: TunableItems,
+    settings: Settings,
+    rates: Mapping[str, list[float]],
+    seeds: int,
+    contexts: int,
 ) -> dict[str, Any]:
     """All methods against the checkpoint as it was and against plain fine-tuning."""
     generator = np.random.default_rng(0)
@@ -154,7 +160,7 @@ def experiment(
         if name in (PLAIN, "GRPO"):
             rows = LoggedTargets(numbers)
         validated, policies = {}, {}
-        for rate in rates:
+        for rate in rates[name]:
             policies[rate] = tuned(half, make(), rows, settings, rate, seed=0)
             validated[rate] = score(half.evaluate(policies[rate], VALIDATION))
         best = max(validated, key=lambda rate: validated[rate])

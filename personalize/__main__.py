@@ -216,7 +216,7 @@ COMMANDS: tuple[Command, ...] = (
             "example:\n"
             "  personalize diagnose --after runs/items_dpo --out runs/diagnosis\n"
             "  personalize diagnose --after runs/items_dpo runs/items_grpo --out runs/both \\\n"
-            "      --set proxy=hit --set true=match"
+            "      --set proxy=hit --set meant=match"
         ),
     ),
     Command(
@@ -241,10 +241,10 @@ COMMANDS: tuple[Command, ...] = (
             "Compare what a trained recommender or planner answers, by a rule, and write the\n"
             "comparisons to tune it or to train a reward with; or check a table of one's own.\n"
             "Its columns: comparison, place (0 is the best), context, response; and if known\n"
-            "grade, strength, margin, weight, annotator, provenance.\n\n"
+            "grade, strength, margin, weight, annotator, origin, provenance.\n\n"
             "example:\n"
             "  personalize compare --config compare.yaml --out runs/comparisons \\\n"
-            "      --set split=validation"
+            "      --set 'splits=[test]'"
         ),
     ),
     Command(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from data_prep.artifact import file_sha256, map_arrays
@@ -40,17 +41,17 @@ class Comparing:
         builder: Which comparisons are made of its candidates.
         table: A table of one's own comparisons instead, a Parquet or CSV file with the columns
             `comparison`, `place` (0 is the best), `context` and `response`, and any of `grade`,
-            `strength`, `margin`, `weight`, `annotator` and `provenance`.
+            `strength`, `margin`, `weight`, `annotator`, `origin` and `provenance`.
         responses: A safetensors file whose array `responses` holds what the table numbers; without,
             a response is its number, such as an item.
-        split: Split of the half whose contexts are compared.
-        contexts: Most contexts, chosen at random; 0 takes all.
+        splits: Splits of the half whose contexts are compared.
+        contexts: Most contexts of each split, chosen at random; 0 takes all.
         contexts_at_once: Contexts whose candidates are made in one go.
         seed: Of everything that is drawn.
 
     Raises:
         ValueError: If not exactly one of builder and table is given, a responses file comes without
-            a table, the split has another name, or a number is out of range.
+            a table, a split has another name, or a number is out of range.
     """
 
     def __init__(  # noqa: PLR0913  (each one is a documented option of the configuration)
@@ -60,7 +61,7 @@ class Comparing:
         builder: PairBuilder | None = None,
         table: Path | None = None,
         responses: Path | None = None,
-        split: str = TRAINING,
+        splits: Sequence[str] = (TRAINING, VALIDATION),
         contexts: int = 0,
         contexts_at_once: int = 64,
         seed: int = 0,
@@ -69,15 +70,16 @@ class Comparing:
             raise ValueError("exactly one of builder and table must be given.")
         if responses is not None and table is None:
             raise ValueError("responses belong to a table, and none is given.")
-        if split not in (TRAINING, VALIDATION, TEST):
-            raise ValueError(f"split must be {TRAINING}, {VALIDATION} or {TEST}, got {split}.")
+        if not splits or not set(splits) <= {TRAINING, VALIDATION, TEST}:
+            told = ", ".join(splits)
+            raise ValueError(f"splits must be among {TRAINING}, {VALIDATION}, {TEST}, got {told}.")
         if contexts < 0 or contexts_at_once < 1 or seed < 0:
             raise ValueError(
                 "contexts and seed must be 0 or more and contexts_at_once 1 or more, got "
                 f"{contexts}, {seed} and {contexts_at_once}."
             )
         self.source, self.builder, self.table, self.responses = source, builder, table, responses
-        self.split, self.contexts, self.contexts_at_once = split, contexts, contexts_at_once
+        self.splits, self.contexts, self.contexts_at_once = splits, contexts, contexts_at_once
         self.seed = seed
 
 
@@ -127,16 +129,11 @@ def built_comparisons(half: Tunable, options: Comparing) -> StoredComparisons:
     """Comparisons that the builder makes of the half's candidates, some contexts at a time.
 
     Raises:
-        InputError: If the split has no context.
+        InputError: If the splits have no context.
     """
-    contexts = torch.as_tensor(half.contexts(options.split)).long()
-    if options.contexts and options.contexts < len(contexts):
-        chosen = torch.randperm(
-            len(contexts), generator=torch.Generator().manual_seed(options.seed)
-        )
-        contexts = contexts[chosen[: options.contexts].sort().values]
+    contexts = _contexts(half, options.splits, most=options.contexts, seed=options.seed)
     if not len(contexts) or options.builder is None:
-        raise InputError(f"The half has no context in the split {options.split}.")
+        raise InputError(f"The half has no context in {', '.join(options.splits)}.")
     parts = [
         half.candidates(some, half.policy, seed=options.seed)
         for some in track(contexts.split(options.contexts_at_once), "Candidates")
@@ -147,20 +144,19 @@ def built_comparisons(half: Tunable, options: Comparing) -> StoredComparisons:
 
 
 def given_comparisons(half: Tunable, options: Comparing) -> StoredComparisons:
-    """A user's own comparisons, checked against the contexts of the split.
+    """A user's own comparisons, checked against the contexts of the splits.
 
     Raises:
-        InputError: If the table or the responses do not fit, or a context is not one of the split.
+        InputError: If the table or the responses do not fit, or an origin is none of the splits.
     """
     if options.table is None:
         raise InputError("There is no table of comparisons.")
-    compared, context, response = comparisons_of_table(own_comparisons(options.table))
-    known = torch.as_tensor(half.contexts(options.split)).long()
-    strange = context[~torch.isin(context, known)]
+    compared, context, response, origin = comparisons_of_table(own_comparisons(options.table))
+    strange = origin[~torch.isin(origin, _contexts(half, options.splits))]
     if len(strange):
         raise InputError(
-            f"{options.table} compares in context {int(strange[0])}, which is none of the split "
-            f"{options.split}."
+            f"{options.table} compares in context {int(strange[0])}, which is none of the splits "
+            f"{', '.join(options.splits)}."
         )
     if options.responses is None:
         responses, response = torch.unique(response, return_inverse=True)
@@ -171,7 +167,19 @@ def given_comparisons(half: Tunable, options: Comparing) -> StoredComparisons:
                 f"{options.table} numbers responses up to {int(response.max())}, and "
                 f"{options.responses} holds {len(responses)}."
             )
-    return StoredComparisons(compared, context, response, responses, dict(half.facts))
+    return StoredComparisons(compared, context, response, origin, responses, dict(half.facts))
+
+
+def _contexts(
+    half: Tunable, splits: Sequence[str], *, most: int = 0, seed: int = 0
+) -> Int[Tensor, " context"]:
+    """Contexts of some splits, of each at most so many, drawn at random; 0 takes all."""
+    found: list[Tensor] = []
+    for split in splits:
+        all_of_it = torch.as_tensor(half.contexts(split)).long()
+        order = torch.randperm(len(all_of_it), generator=torch.Generator().manual_seed(seed))
+        found.append(all_of_it[order[: most or None].sort().values])
+    return torch.cat(found)
 
 
 def _responses(path: Path) -> Tensor:

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from personalize.evaluation.intervals import bootstrap_interval, paired_comparison
 from personalize.evaluation.likelihood_displacement import displacement_report
 from personalize.evaluation.ranking_accuracy import PairScores, ranking_report
-from personalize.preference_optimization.compared import ComparisonBatch
+from personalize.preference_optimization.compared import ComparisonBatch, policy_scores
 from personalize.preference_optimization.comparison_objective import (
     CompareObjective,
     ImitateObjective,
@@ -40,8 +40,8 @@ from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATI
 from recsys.tuning import TunableItems, TunedItems
 from recsys.tuning_contexts import RowLimits
 
-STEPS, BASE_STEPS, BATCH, NEGATIVES, TOP = 100, 100, 32, 3, 10
-RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+STEPS, BASE_STEPS, BATCH, NEGATIVES, TOP = 40, 100, 16, 3, 10
+RATES = (1e-4, 5e-4, 3e-3)
 SIZES = (0.01, 0.1, 1.0)
 REGIMES = ("fine-tuned", "base", "scratch")
 CRITERION = (
@@ -134,41 +134,59 @@ class Setting:
 
     Attributes:
         half: Contexts and items.
-        training: Contexts of pairs, in an order of their own: sizes take the first of them.
-        pretraining: Other contexts, for the base.
-        negatives: Items beside what was chosen, by context number.
+        training: Contexts of pairs with their lists, in an order of their own: sizes take the
+            first of them.
+        pretraining: The same of other contexts, for the base.
+        held_out: The same of validation and test.
         items: Number of items.
         popularity: Of each item, 0 to 1.
         steps: Steps of tuning.
         seed: Of batches.
     """
 
-    half: Tunable
-    training: Int[Tensor, " context"]
-    pretraining: Int[Tensor, " context"]
-    negatives: dict[int, Tensor]
+    training: ComparisonBatch
+    pretraining: ComparisonBatch
+    held_out: dict[str, ComparisonBatch]
     items: int
     popularity: Float[Tensor, " item"]
     steps: int
     seed: int
 
-    def batch(self, numbers: Int[Tensor, " chosen"]) -> ComparisonBatch:
-        """What was chosen in some contexts, and what is put beside it."""
-        others = torch.stack([self.negatives[number] for number in numbers.tolist()])
-        responses = torch.cat([self.half.targets(numbers), others], 1)
-        ones = torch.ones(len(numbers))
-        zeros = torch.zeros_like(responses, dtype=torch.float32)
-        return ComparisonBatch(
-            contexts=self.half.batch(numbers),
-            responses=responses,
-            present=torch.ones_like(responses, dtype=torch.bool),
-            strength=ones,
-            margin=torch.zeros_like(ones),
-            weight=ones,
-            grade=zeros,
-            group=torch.zeros(len(numbers), dtype=torch.long),
-            numbers=numbers,
-        )
+
+def listed(
+    half: Tunable, numbers: Tensor, items: int, generator: torch.Generator
+) -> ComparisonBatch:
+    """What was chosen in some contexts, and random other items beside it."""
+    targets = half.targets(numbers)
+    drawn = torch.randint(items - 1, (len(numbers), NEGATIVES), generator=generator)
+    drawn += drawn >= targets  # anything but what was chosen
+    responses, ones = torch.cat([targets, drawn], 1), torch.ones(len(numbers))
+    return ComparisonBatch(
+        contexts=half.batch(numbers),
+        responses=responses,
+        present=torch.ones_like(responses, dtype=torch.bool),
+        strength=ones,
+        margin=torch.zeros_like(ones),
+        weight=ones,
+        grade=torch.zeros_like(responses, dtype=torch.float32),
+        group=torch.zeros(len(numbers), dtype=torch.long),
+    )
+
+
+def cut(lists: ComparisonBatch, rows: Tensor) -> ComparisonBatch:
+    """Some of the lists."""
+    tensors = {name: value[rows] for name, value in vars(lists).items() if torch.is_tensor(value)}
+    return replace(lists, contexts=lists.contexts.rows(rows), **tensors)
+
+
+def with_reference(lists: ComparisonBatch, start: Policy) -> ComparisonBatch:
+    """The same with the scores of a start, asked once."""
+    with torch.no_grad():
+        scores = [
+            policy_scores(start, cut(lists, rows)).sum(-1)
+            for rows in torch.arange(len(lists)).split(256)
+        ]
+    return replace(lists, reference=torch.cat(scores))
 
 
 def experiment(
@@ -186,9 +204,10 @@ def experiment(
     for regime in regimes:
         start = started(setting, half.policy, regime)
         before = judged(setting, start, TEST)
+        ready = replace(setting, training=with_reference(setting.training, start))
         for size in SIZES:
             for name, variant in chosen.items():
-                row, after = cell(setting, start, before, variant, size)
+                row, after = cell(ready, start, before, variant, size)
                 table.append({"regime": regime, "size": size, "variant": name, **row})
                 ends[regime, size, name] = after.ndcg
                 sys.stderr.write(line_of(table[-1]) + "\n")
@@ -224,16 +243,15 @@ def setting_of(half: TunableItems, steps: int, seed: int) -> Setting:
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.as_tensor(half.contexts(TRAINING))
     numbers = numbers[torch.randperm(len(numbers), generator=generator)]
-    items = half.world.item_vectors.shape[0]
-    every = torch.cat([numbers, *(torch.as_tensor(half.contexts(s)) for s in (VALIDATION, TEST))])
-    drawn = torch.randint(items - 1, (len(every), NEGATIVES), generator=generator)
-    drawn += drawn >= half.targets(every)  # anything but what was chosen
-    middle = len(numbers) // 2
+    items, middle = half.world.item_vectors.shape[0], len(numbers) // 2
+    splits = (VALIDATION, TEST)
     return Setting(
-        half=half,
-        training=numbers[:middle],
-        pretraining=numbers[middle:],
-        negatives=dict(zip(every.tolist(), drawn, strict=True)),
+        training=listed(half, numbers[:middle], items, generator),
+        pretraining=listed(half, numbers[middle:], items, generator),
+        held_out={
+            split: listed(half, torch.as_tensor(half.contexts(split)), items, generator)
+            for split in splits
+        },
         items=items,
         popularity=half.world.popularity,
         steps=steps,
@@ -269,13 +287,12 @@ def tuned(
 ) -> Policy:
     """A policy after all steps."""
     count = max(1, round(share * len(setting.training)))
-    contexts = setting.training[:count]
     policy = frozen_copy(start).requires_grad_(requires_grad=True)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(setting.seed)
     for _ in range(setting.steps):
         rows = torch.randint(count, (BATCH,), generator=generator)
-        loss = objective(policy, start, setting.batch(contexts[rows]))["loss"]
+        loss = objective(policy, start, cut(setting.training, rows))["loss"]
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
@@ -317,8 +334,8 @@ def judged(setting: Setting, policy: Policy, split: str) -> Judgement:
 
 
 def _batches(setting: Setting, split: str) -> Iterator[ComparisonBatch]:
-    numbers = torch.as_tensor(setting.half.contexts(split))
-    return (setting.batch(chunk) for chunk in numbers.split(64))
+    lists = setting.held_out[split]
+    return (cut(lists, rows) for rows in torch.arange(len(lists)).split(64))
 
 
 def cell(

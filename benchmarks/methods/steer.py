@@ -3,7 +3,8 @@
 First, how scores of steps correlate with the measured change of entropy after one policy-gradient
 step on that step's logits. Then GRPO on bandits of 256 codes, several updates per draw, at three
 learning rates: entropy on the way and at the end and expected reward at the end, without weights,
-with exact and with released ones, and without at the rate that the weights amount to on average.
+with exact and with released ones, without at the rate that the weights amount to on average, and
+with the same weights given to other steps.
 """
 
 import argparse
@@ -32,11 +33,28 @@ from personalize.rewards.advantage import SumThenNormalize
 from personalize.rewards.pipeline import RewardPipeline
 
 CODES, SOFTMAXES, NOISE = 256, 4000, 0.5
+
+
+class Shuffled(TokenWeight):
+    """The same weights, each to another step: what is left is the size of the steps."""
+
+    def __init__(self, weight: TokenWeight) -> None:
+        self.weight = weight
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __call__(self, logits: Tensor, chosen: Tensor, advantage: Tensor) -> Tensor:
+        """Weights in another order, drawn anew every time."""
+        found = self.weight(logits, chosen, advantage)
+        order = torch.randperm(found.numel(), generator=self.generator)
+        return found.flatten()[order].view_as(found)
+
+
 WAYS: dict[str, tuple[TokenWeight | None, float]] = {
     "no weights": (None, 1.0),
     "no weights, 1.2 times the rate": (None, 1.2),
     "exact": (EntropyStabilized(), 1.0),
     "exact, in [0.2, 1.2]": (EntropyStabilized(0.2, 1.2), 1.0),
+    "exact, in [0.2, 1.2], shuffled": (Shuffled(EntropyStabilized(0.2, 1.2)), 1.0),
     "released": (ReleasedEntropyStabilized(), 1.0),
 }
 RATES = (1.0, 3.0, 8.0)
@@ -70,6 +88,10 @@ def main() -> None:
             for name, values in end.items():
                 lead = paired_comparison(values, plain[name]).difference
                 measures[f"{name}, rate {rate:g}, {way}, less no weights"] = vars(lead)
+        wide, other = ends["exact, in [0.2, 1.2]"], ends["exact, in [0.2, 1.2], shuffled"]
+        for name, values in wide.items():
+            lead = paired_comparison(values, other[name]).difference
+            measures[f"{name}, rate {rate:g}, in [0.2, 1.2], less shuffled"] = vars(lead)
         exact = f"rate {rate:g}, exact, less no weights"
         kept = kept and measures[f"entropy on the way, {exact}"]["low"] > 0
         paid = paid or measures[f"expected reward, {exact}"]["high"] < 0

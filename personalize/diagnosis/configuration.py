@@ -14,7 +14,7 @@ class Diagnosis:
         before: A run or checkpoint to begin from instead of the half's own generator.
         builder: Makes held-out comparisons; by default what was logged against what was found.
         proxy: Name of the reward that was optimised, for the reward-hacking curve.
-        true: Name of the reward that was meant.
+        meant: Name of the reward that was meant.
         beta: Of the DPO loss that accuracies are read against.
         judges_share: Share of judges taken to prefer the winner of a pair, for the idealised
             accuracy; the paper's simulated judges have 0.75.
@@ -26,7 +26,7 @@ class Diagnosis:
         seed: Seed of everything that is drawn.
 
     Raises:
-        ValueError: If a number is out of range, no run is given, or one of `proxy` and `true` is
+        ValueError: If a number is out of range, no run is given, or one of `proxy` and `meant` is
             named without the other.
     """
 
@@ -38,7 +38,7 @@ class Diagnosis:
         before: str = "",
         builder: PairBuilder | None = None,
         proxy: str = "",
-        true: str = "",
+        meant: str = "",
         beta: float = 0.1,
         judges_share: float = 0.75,
         contexts: int = 512,
@@ -50,7 +50,7 @@ class Diagnosis:
     ) -> None:
         self.half, self.after, self.before = half, after, before
         self.builder: PairBuilder = TargetAgainstOthers() if builder is None else builder
-        self.proxy, self.true = proxy, true
+        self.proxy, self.meant = proxy, meant
         self.beta, self.judges_share = beta, judges_share
         self.contexts, self.probes, self.answers = contexts, probes, answers
         self.rows_at_once, self.resamples, self.seed = rows_at_once, resamples, seed
@@ -71,5 +71,5 @@ class Diagnosis:
             raise ValueError(f"judges_share must lie between 0 and 1, got {judges_share:g}.")
         if not after:
             raise ValueError("after must name at least one run, got none.")
-        if bool(proxy) != bool(true):
-            raise ValueError("proxy and true must be named together.")
+        if bool(proxy) != bool(meant):
+            raise ValueError("proxy and meant must be named together.")

@@ -80,11 +80,11 @@ def hacking(
     options, names = found.options, found.half.reward_names
     if not options.proxy:
         return None
-    for name in (options.proxy, options.true):
+    for name in (options.proxy, options.meant):
         if name not in names:
             raise InputError(f"no reward is named {name}; there are {', '.join(names)}.")
     means = np.stack([one.reward.mean(1) for one in answers])
-    proxy, true = (means[..., names.index(name)] for name in (options.proxy, options.true))
+    proxy, true = (means[..., names.index(name)] for name in (options.proxy, options.meant))
     try:
         report = hacking_report(
             proxy, true, np.array([one.kl.mean() for one in answers]),
@@ -92,7 +92,7 @@ def hacking(
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"No reward-hacking curve: {error}") from error
-    return {"proxy": options.proxy, "true": options.true, "steps": list(steps), **asdict(report)}
+    return {"proxy": options.proxy, "true": options.meant, "steps": list(steps), **asdict(report)}
 
 
 Axis = tuple[str, tuple[str, ...], list[Int[np.ndarray, "probe answer"]], Int[np.ndarray, " row"]]

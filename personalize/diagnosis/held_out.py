@@ -73,7 +73,7 @@ class HeldOut:
 
     def scores(
         self, policy: Policy, compared: ComparedRows, context: Int[Tensor, " row"] | None = None
-    ) -> Float[np.ndarray, "row place"]:
+    ) -> Float[np.ndarray, "comparison place"]:
         """Log-probability of every response of some comparisons, summed over steps.
 
         Args:
@@ -97,7 +97,9 @@ class HeldOut:
         return torch.cat(found).numpy()
 
     def pairs(
-        self, after: Float[np.ndarray, "row place"], before: Float[np.ndarray, "row place"]
+        self,
+        after: Float[np.ndarray, "comparison place"],
+        before: Float[np.ndarray, "comparison place"],
     ) -> PairScores:
         """Scores of comparisons as pairs of the first and each other."""
         comparison, place = self.places

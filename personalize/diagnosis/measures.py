@@ -207,7 +207,7 @@ def check_fits(found: HeldOut) -> None:
     Raises:
         InputError: If one is not.
     """
-    for name in (found.options.proxy, found.options.true):
+    for name in (found.options.proxy, found.options.meant):
         if name and name not in found.half.reward_names:
             known = ", ".join(found.half.reward_names)
             raise InputError(f"no reward is named {name}; there are {known}.")

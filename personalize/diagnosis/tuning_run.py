@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,12 +162,14 @@ def with_weights(start: PolicyKind, weights: dict[str, Tensor], folder: Path) ->
     return policy
 
 
-def _beta(objective: dict[str, Any]) -> float | None:
-    """The beta of a contrast, where the objective has one."""
-    options = objective.get("init_args") or {}
-    inner = (options.get("contrast") or {}).get("init_args") or {}
-    beta = inner.get("beta", options.get("beta"))
-    return float(beta) if isinstance(beta, int | float) and beta > 0 else None
+def _beta(chosen: Mapping[str, Any]) -> float | None:
+    """The beta of an objective, or of what it is made of, such as its contrast."""
+    options = chosen.get("init_args") or {}
+    beta = options.get("beta")
+    if isinstance(beta, int | float) and beta > 0:
+        return float(beta)
+    inner = (_beta(value) for value in options.values() if isinstance(value, Mapping))
+    return next((value for value in inner if value is not None), None)
 
 
 def _step(checkpoint: Path) -> int:

@@ -15,6 +15,7 @@ def verdict(found: Numbers) -> list[str]:
         found: Its numbers, as `Measured.run` makes them.
     """
     said = [_main(found["evaluation"])]
+    said += _others(found["evaluation"])
     said += _groups(found["groups"], found["evaluation"])
     said += [_ranking(found["ranking"]), _displacement(found["displacement"])]
     said += _contexts(found["context"])
@@ -41,6 +42,20 @@ def _main(evaluation: Numbers) -> str:
         f"({signed(change['mean'])}, {signed(change['low'])} to {signed(change['high'])}; "
         f"{measure['contexts']:,} contexts)."
     )
+
+
+def _others(evaluation: Numbers) -> list[str]:
+    """Measures beside the main one that changed for certain, the worse ones first."""
+    said = []
+    for verdict_word, start in (("worse", "Worse besides"), ("better", "Better besides")):
+        changed = [
+            f"{name} {signed(measure['difference']['mean'])}"
+            for name, measure in sorted(evaluation["measures"].items())
+            if name != evaluation["main"] and measure["verdict"] == verdict_word
+        ]
+        if changed:
+            said.append(f"{start}: {', '.join(changed)}.")
+    return said
 
 
 def _groups(groups: Numbers | None, evaluation: Numbers) -> list[str]:
@@ -73,6 +88,9 @@ def _ranking(ranking: Numbers) -> str:
     flipped = ranking["errors_flipped"]
     if flipped is not None:
         said += f". Of the errors before, {share(flipped['mean'])} were turned right"
+        kept = ranking["successes_kept"]
+        if kept is not None:
+            said += f", and of what was right {share(kept['mean'])} stayed so"
     return said + "."
 
 

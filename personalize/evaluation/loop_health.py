@@ -78,12 +78,12 @@ def kept_share(values: Float[np.ndarray, " logged"]) -> float:
 
 
 def gain(values: Float[np.ndarray, " logged"]) -> float:
-    """Late mean less early mean, in standard errors of their difference; 0 for a constant.
+    """Mean of the last less of the first quarter, in standard errors; 0 for a constant.
 
     Values next to each other are taken as independent, which makes the number too large rather
     than too small.
     """
-    size = _tenth(values)
+    size = max(1, len(values) // 4)
     first, last = values[:size], values[-size:]
     change = last.mean() - first.mean()
     spread = np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / size) if size > 1 else values.std()
@@ -137,13 +137,13 @@ CHECKS = (
     ),
     HealthCheck(
         "reward", r"(training_)?reward_.*", gain,
-        "late less early mean, in standard errors", -2.0, None,
+        "last less first quarter, in standard errors", -3.0, None,
         "an objective is given up for the others",
     ),
     HealthCheck(
         "likelihood of what is preferred",
         r"(training_)?log_prob_best", gain,
-        "late less early mean, in standard errors", -2.0, None,
+        "last less first quarter, in standard errors", -3.0, None,
         "what is preferred grows less likely: add a term that imitates it",
     ),
     HealthCheck(

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, final, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -93,7 +92,7 @@ class PreferenceDegree(Auxiliary):
     averaged over the responses that are present.
 
     Source:
-        In the manner of Li et al., Self-supervised preference optimization, EMNLP 2024 Findings;
+        In the manner of Li et al., 2024, Self-supervised preference optimization, arXiv:2409.17791;
         the paper's gamma and number of degrees are not known to us.
     """
 
@@ -145,4 +144,4 @@ def represented(
     if len(batch.contexts) == rows:
         return policy.represented(batch.contexts, batch.responses)
     flat = policy.represented(batch.contexts, batch.responses.flatten(0, 1)[:, None])
-    return torch.stack(flat[:, 0].split(count))
+    return flat[:, 0].unflatten(0, (rows, count))

@@ -22,7 +22,7 @@ class ComparedRows:
         rows: Numbers of rows in the caller's table; 0 where nothing is present.
         present: Which places are filled; the first two always are.
         strength: 0 to 1, see `Comparisons`.
-        margin: What the first should lead by, in units of the score; usually 0.
+        margin: What the first should lead by, in units of `beta` times the score; usually 0.
         weight: How much each counts; usually 1.
         grade: Graded relevance of each place; 0 where it is not known.
         annotator: Number of who judged: a person, a driver, a group, a rule.

@@ -27,6 +27,7 @@ COMPARISONS = TableSchema(
         Column("strength", _float32, "0 (as good) to 1 (certain): 2 p - 1 of a win share p"),
         Column("margin", _float32, "what the best should lead by, in units of the score"),
         Column("weight", _float32, "how much the comparison counts"),
+        Column("origin", _int64, "the context of a split that the comparison belongs with"),
         Column("annotator", _int64, "who judged: a person, a driver, a group"),
         Column("provenance", _text, "what made the comparison, such as near_misses"),
     ),
@@ -36,11 +37,14 @@ NEUTRAL: dict[str, float | int | str] = {
     "grade": 0.0, "strength": 1.0, "margin": 0.0, "weight": 1.0, "annotator": 0,
     "provenance": "given",
 }  # fmt: skip
-PER_COMPARISON = ("strength", "margin", "weight", "annotator", "provenance")
+PER_COMPARISON = ("strength", "margin", "weight", "annotator", "origin", "provenance")
 
 
 def comparison_table(
-    compared: ComparedRows, context: Int[Tensor, " row"], response: Int[Tensor, " row"]
+    compared: ComparedRows,
+    context: Int[Tensor, " row"],
+    response: Int[Tensor, " row"],
+    origin: Int[Tensor, " comparison"],
 ) -> pl.DataFrame:
     """Comparisons as rows of `COMPARISONS`.
 
@@ -48,6 +52,7 @@ def comparison_table(
         compared: Comparisons of rows.
         context: Number of the context of every row.
         response: Number of the response of every row.
+        origin: Number of the context that every comparison belongs with.
     """
     number, place = compared.present.nonzero(as_tuple=True)
     row = compared.rows[number, place]
@@ -63,6 +68,7 @@ def comparison_table(
             "margin": compared.margin[number].numpy(),
             "weight": compared.weight[number].numpy(),
             "annotator": compared.annotator[number].numpy(),
+            "origin": origin[number].numpy(),
             "provenance": sources[compared.provenance[number].numpy()].astype(str),
         },
         schema=COMPARISONS.polars,
@@ -71,8 +77,8 @@ def comparison_table(
 
 def comparisons_of_table(
     frame: pl.DataFrame,
-) -> tuple[ComparedRows, Int[Tensor, " row"], Int[Tensor, " row"]]:
-    """Comparisons of a table, with the context and the response of each row they speak of.
+) -> tuple[ComparedRows, Int[Tensor, " row"], Int[Tensor, " row"], Int[Tensor, " comparison"]]:
+    """Comparisons of a table; context and response of each row they speak of; their origins.
 
     Args:
         frame: As `COMPARISONS` says, in any order.
@@ -104,18 +110,19 @@ def comparisons_of_table(
             grade=grade,
             provenance=torch.tensor([sources.index(name) for name in leading["provenance"]]),
             sources=tuple(sources),
-            **{name: torch.tensor(leading[name].to_numpy()) for name in PER_COMPARISON[:-1]},
+            **{name: torch.tensor(leading[name].to_numpy()) for name in PER_COMPARISON[:4]},
         )
     except ValueError as error:
         raise InputError(f"The table comparisons does not fit: {error}") from error
-    return compared, torch.as_tensor(known[:, 0]), torch.as_tensor(known[:, 1])
+    origin = torch.tensor(leading["origin"].to_numpy())
+    return compared, torch.as_tensor(known[:, 0]), torch.as_tensor(known[:, 1]), origin
 
 
 def own_comparisons(path: Path) -> pl.DataFrame:
     """A user's own table of comparisons, with everything that it does not tell neutral.
 
     It needs the columns `comparison`, `place`, `context` and `response`; the others of
-    `COMPARISONS` may be left out.
+    `COMPARISONS` may be left out. Without `origin` it is the context of place 0.
 
     Args:
         path: A Parquet or CSV file.
@@ -137,6 +144,9 @@ def own_comparisons(path: Path) -> pl.DataFrame:
         raise InputError(f"{path} {' and '.join(parts)}.")
     added = [pl.lit(value).alias(n) for n, value in NEUTRAL.items() if n not in frame.columns]
     frame = frame.with_columns(added)
+    if "origin" not in frame.columns:
+        best = pl.col("context").sort_by("place").first().over("comparison")
+        frame = frame.with_columns(best.alias("origin"))
     typed = [pl.col(column.name).cast(column.dtype) for column in COMPARISONS.columns]
     try:
         return COMPARISONS.conform(frame.select(typed))

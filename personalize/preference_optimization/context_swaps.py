@@ -40,8 +40,9 @@ class ContextSwaps(PairBuilder):
             the control.
 
     Source:
-        In the manner of the intra-sample pairs of MAPL (multi-level aware preference learning), of
-        which no code was seen; that both ends are needed is told of the method it builds on.
+        In the manner of the intra-sample pairs of multi-level aware preference learning (MAPL, Sun
+        et al., 2025, arXiv:2505.12845), of which no code was seen; that both ends are needed is
+        told of the method it builds on.
     """
 
     weights: dict[str, float]

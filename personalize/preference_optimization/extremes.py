@@ -57,8 +57,8 @@ class PairsByReward(PairBuilder):
         per_context: Most pairs of one context.
 
     Source:
-        Inter-sample pairs are in the manner of MAPL (multi-level aware preference learning), of
-        which no code was seen.
+        Inter-sample pairs are in the manner of multi-level aware preference learning (MAPL, Sun et
+        al., 2025, arXiv:2505.12845), of which no code was seen.
     """
 
     weights: dict[str, float]

@@ -25,7 +25,8 @@ def follow_up_reward(
     """Mean log-likelihood of the positive follow-ups minus that of the negative ones.
 
     Source:
-        Follow-up likelihood as reward (FLR), from the README of its repository.
+        Zhang et al., 2024, Aligning Language Models Using Follow-up Likelihood as Reward Signal
+        (FLR), arXiv:2409.13948; the form is that of the README of its repository.
 
     Example:
         >>> follow_up_reward(torch.tensor([-1.0, -3.0]), torch.tensor([-4.0]))

@@ -13,6 +13,7 @@ from personalize.preference_optimization.divergence import divergence_k3, entrop
 from personalize.preference_optimization.objective import Objective, Rollouts
 from personalize.preference_optimization.policy import Policy, Rows
 from personalize.preference_optimization.surrogate import Surrogate
+from personalize.preference_optimization.surrogates import Clipped
 from personalize.preference_optimization.token_weights import TokenWeight, weighted_gradient
 from personalize.rewards.pipeline import RewardPipeline
 
@@ -53,15 +54,14 @@ class RolloutObjective(Objective):
     estimates of the policy's.
 
     Example:
-        >>> from personalize.preference_optimization.surrogates import Clipped
-        >>> objective = RolloutObjective(Clipped(), drawing=Drawing(group_size=8), kl_weight=0.04)
+        >>> objective = RolloutObjective(drawing=Drawing(group_size=8), kl_weight=0.04)
         >>> objective.group_size, objective.uses_reference
         (8, True)
     """
 
     def __init__(
         self,
-        surrogate: Surrogate,
+        surrogate: Surrogate | None = None,
         pipeline: RewardPipeline | None = None,
         *,
         drawing: Drawing | None = None,
@@ -73,7 +73,7 @@ class RolloutObjective(Objective):
         """Put the parts together.
 
         Args:
-            surrogate: From log-probabilities and advantages to a loss.
+            surrogate: From log-probabilities and advantages to a loss; None takes `Clipped`.
             pipeline: From rewards to advantages; None keeps rewards apart, normalises each within
                 its group and sums them.
             drawing: Responses per context, and steps on them; None takes its defaults.
@@ -97,7 +97,7 @@ class RolloutObjective(Objective):
                 f"{kl_weight:g}, {imitation_weight:g} and {imitation_samples}."
             )
         drawing = drawing or Drawing()
-        self.surrogate, self.token_weight = surrogate, token_weight
+        self.surrogate, self.token_weight = surrogate or Clipped(), token_weight
         self.pipeline = RewardPipeline() if pipeline is None else pipeline
         self.kl_weight, self.imitation_weight = kl_weight, imitation_weight
         self.imitation_samples = imitation_samples if imitation_weight else 0
@@ -113,6 +113,7 @@ class RolloutObjective(Objective):
             or self.pipeline.kl_weight > 0
             or self.imitation_samples > 0
         )
+        self.asks_reference = self.uses_reference  # of what is drawn no score was kept before
         self._calls = 0
 
     def forward(

@@ -33,6 +33,7 @@ class StoredComparisons:
         compared: Of rows of the table that the next two make.
         context: Number of every row's context, as the half counts them.
         response: Number of every row's response among `responses`.
+        origin: Number of the context of a split that every comparison belongs with.
         responses: `[response, ...]`.
         facts: What is known of how they were made, as plain JSON values.
     """
@@ -40,6 +41,7 @@ class StoredComparisons:
     compared: ComparedRows
     context: Int[Tensor, " row"]
     response: Int[Tensor, " row"]
+    origin: Int[Tensor, " comparison"]
     responses: Tensor
     facts: Mapping[str, Any]
 
@@ -53,7 +55,7 @@ class StoredComparisons:
 
     def some(self, chosen: Tensor) -> "StoredComparisons":
         """Some of the comparisons, of the same rows."""
-        return replace(self, compared=self.compared.some(chosen))
+        return replace(self, compared=self.compared.some(chosen), origin=self.origin[chosen])
 
 
 def kept_comparisons(
@@ -68,6 +70,7 @@ def kept_comparisons(
         compared=replace(compared, rows=number),
         context=candidates.context[used],
         response=response,
+        origin=candidates.origin[compared.rows[:, 0]],
         responses=responses,
         facts=facts,
     )
@@ -103,7 +106,7 @@ def write_comparisons(
         inputs=inputs,
         overwrite=overwrite,
     ) as writer:
-        table = comparison_table(stored.compared, stored.context, stored.response)
+        table = comparison_table(stored.compared, stored.context, stored.response, stored.origin)
         writer.write_table(COMPARISONS, table)
         writer.write_arrays("responses", {"responses": stored.responses.numpy()})
         writer.write_json(FACTS, dict(stored.facts))
@@ -114,10 +117,9 @@ def counted(stored: StoredComparisons) -> dict[str, int]:
     """How many comparisons there are, of how many contexts, and of each source."""
     compared = stored.compared
     by_source = torch.bincount(compared.provenance, minlength=len(compared.sources)).tolist()
-    there = stored.context[compared.rows[compared.present]]
     return {
         "comparisons": len(compared),
-        "contexts": len(there.unique()),
+        "contexts": len(stored.origin.unique()),
         **dict(zip(compared.sources, by_source, strict=True)),
     }
 
@@ -131,13 +133,13 @@ def read_comparisons(folder: Path) -> StoredComparisons:
     source = read_artifact(folder, kind=KIND)
     table = source.table(COMPARISONS)
     try:
-        compared, context, response = comparisons_of_table(table)
+        compared, context, response, origin = comparisons_of_table(table)
     except InputError as error:
         raise ArtifactMismatch(f"{folder} holds no comparisons that fit: {error}") from error
     responses = _responses(source)
     if int(response.max()) >= len(responses) or int(response.min()) < 0:
         raise ArtifactMismatch(f"{folder} compares responses that it does not hold.")
-    return StoredComparisons(compared, context, response, responses, source.json(FACTS))
+    return StoredComparisons(compared, context, response, origin, responses, source.json(FACTS))
 
 
 def _responses(source: Artifact) -> Tensor:

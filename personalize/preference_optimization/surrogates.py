@@ -126,8 +126,8 @@ class EarlyClipped(Surrogate):
         ValueError: As for `Clipped`, or if the margin is negative.
 
     Source:
-        Zhou et al., 2025, OneRec technical report, arXiv:2506.13695 (early-clipped GRPO). It takes
-        neither a KL term nor cold groups, and trains the supervised loss along.
+        Zhou et al., 2025, OneRec technical report, arXiv:2506.13695 (early-clipped GRPO), which
+        has no KL term and trains the supervised loss along.
     """
 
     low: float = 0.2
@@ -241,7 +241,7 @@ class ClippedWeight(Surrogate):
     No step loses its gradient, however far the policy has moved.
 
     Attributes:
-        most: The largest weight; 5 is what TRL recommends for it.
+        most: The largest weight; 5 as TRL recommends, from memory.
 
     Raises:
         ValueError: If it is below 1.

@@ -38,7 +38,8 @@ calibrate it, and say how well it predicts comparisons in other contexts.
 
 What
   --data.half CLASS            which half, from which checkpoint
-  --data.builder CLASS         what makes comparisons of its candidates
+  --data.builder CLASS         what makes comparisons of its candidates; or
+  --data.comparisons FOLDER    comparisons that personalize compare wrote
   --model.head CLASS           what the model says: a score, attributes, groups, who wins
   --model.contrast CLASS       how scores become a loss
   --model.encoder CLASS        what reads the features

@@ -1,6 +1,7 @@
 """What a reward model is learnt from: comparisons in training contexts, and in others to check."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -8,8 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from data_prep.artifact import read_manifest
 from data_prep.errors import InputError
 from personalize.preference_optimization.candidates import PairBuilder
+from personalize.preference_optimization.stored_comparisons import read_comparisons
 from personalize.preference_optimization.tunable import (
     TEST,
     TRAINING,
@@ -17,7 +20,7 @@ from personalize.preference_optimization.tunable import (
     Tunable,
     TunableSource,
 )
-from personalize.reward_learning.judged_split import JudgedSplit, judged_split
+from personalize.reward_learning.judged_split import JudgedSplit, judged_split, stored_splits
 from personalize.rewards.feature_comparisons import FeatureComparisons
 from personalize.rewards.preference_model import Sizes
 from personalize.stateful_loader import StatefulLoader
@@ -37,11 +40,11 @@ class RewardData(L.LightningDataModule):
     def __init__(
         self,
         half: TunableSource,
-        builder: PairBuilder,
+        builder: PairBuilder | None = None,
         *,
+        comparisons: Path | None = None,
         contexts: int = 2000,
-        validation_contexts: int = 500,
-        test_contexts: int = 500,
+        held_out_contexts: int = 500,
         batch_size: int = 256,
         seed: int = 0,
     ) -> None:
@@ -50,46 +53,49 @@ class RewardData(L.LightningDataModule):
         Args:
             half: Which artifacts the candidates come from.
             builder: How they are compared.
+            comparisons: Artifact `comparisons` to take in place of a builder's; its contexts are
+                parted by chance, and the numbers of contexts below do not count.
             contexts: Training contexts, at most.
-            validation_contexts: Contexts of the validation split, at most.
-            test_contexts: Contexts of the test split, at most.
+            held_out_contexts: Contexts of the validation split and as many of the test, at most.
             batch_size: Comparisons in a step.
             seed: Of contexts, candidates, comparisons and their order.
 
         Raises:
-            InputError: If a size is below 1, or a split has no comparison.
+            InputError: If a size is below 1, a split has no comparison, or there are both a
+                builder and stored comparisons, or neither.
         """
         super().__init__()
-        most = {TRAINING: contexts, VALIDATION: validation_contexts, TEST: test_contexts}
-        sizes = {"contexts": contexts, "validation_contexts": validation_contexts}
-        sizes |= {"test_contexts": test_contexts, "batch_size": batch_size}
-        for name, value in sizes.items():
+        sizes = {"contexts": contexts, "held_out_contexts": held_out_contexts}
+        for name, value in (sizes | {"batch_size": batch_size}).items():
             if value < 1:
                 raise InputError(f"data.{name} must be at least 1, got {value}.")
         self._batch_size, self._seed = batch_size, seed
         self.half: Tunable = half.open()
-        splits = {
-            name: judged_split(self.half, builder, name, contexts=count, seed=seed)
-            for name, count in most.items()
-        }
-        quality = splits[TRAINING].table.quality
-        mean, scale = quality.mean(0), quality.std(0, correction=0).clamp_min(1e-6)
-        self.training = splits[TRAINING].scaled(mean, scale)
-        self.validation = splits[VALIDATION].scaled(mean, scale).paired()
-        self.test = splits[TEST].scaled(mean, scale).paired()
-        table, comparisons = self.training.table, self.training.comparisons
-        annotators = [part.comparisons.annotator for part in splits.values()]
-        self.sizes = Sizes(
-            context_width=table.context.shape[1],
-            response_width=table.response.shape[1],
-            qualities=table.names,
-            annotators=int(torch.cat(annotators).amax()) + 1,
-            comparisons=len(comparisons),
-        )
+        self._inputs = dict(self.half.inputs)
+        if builder is not None and comparisons is None:
+            splits = [
+                judged_split(self.half, builder, name, contexts=count, seed=seed)
+                for name, count in (
+                    (TRAINING, contexts),
+                    (VALIDATION, held_out_contexts),
+                    (TEST, held_out_contexts),
+                )
+            ]
+        elif builder is None and comparisons is not None:
+            splits = stored_splits(self.half, read_comparisons(comparisons), seed=seed)
+            self._inputs["comparisons"] = read_manifest(comparisons).content_hash
+        else:
+            raise InputError("name either data.builder or data.comparisons.")
+        quality = splits[0].table.quality
+        mean = quality.mean(0)
+        scale = (quality - mean).square().mean(0).sqrt().clamp_min(1e-6)
+        self.training, *others = (part.scaled(mean, scale) for part in splits)
+        self.validation, self.test = (part.paired() for part in others)
+        self.sizes = _sizes(splits)
 
     def input_hashes(self) -> Mapping[str, str]:
         """Content hash of every artifact, by name."""
-        return dict(self.half.inputs)
+        return self._inputs
 
     def facts(self) -> dict[str, Any]:
         """What is learnt from, as plain values."""
@@ -128,3 +134,15 @@ class RewardData(L.LightningDataModule):
             pool_batches=pool_batches,
             share=share,
         )
+
+
+def _sizes(splits: Sequence[JudgedSplit]) -> Sizes:
+    table, comparisons = splits[0].table, splits[0].comparisons
+    annotators = [part.comparisons.annotator for part in splits]
+    return Sizes(
+        context_width=table.context.shape[1],
+        response_width=table.response.shape[1],
+        qualities=table.names,
+        annotators=int(torch.cat(annotators).amax()) + 1,
+        comparisons=len(comparisons),
+    )

@@ -14,10 +14,13 @@ from personalize.preference_optimization.candidates import (
     joined_candidates,
 )
 from personalize.preference_optimization.compared_rows import ComparedRows
+from personalize.preference_optimization.stored_comparisons import StoredComparisons
 from personalize.preference_optimization.tunable import Tunable
 from personalize.rewards.feature_comparisons import FeatureTable, in_pairs
 
-CONTEXTS_AT_ONCE = 256
+CONTEXTS_AT_ONCE, ROWS_AT_ONCE = 256, 4096
+PARTS = (0.7, 0.85)
+"""Where the contexts of stored comparisons are cut: to learn from, to check, to report."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,47 @@ def judged_split(
     return JudgedSplit(candidate_features(half, candidates), found, candidates.origin)
 
 
+def stored_splits(half: Tunable, stored: StoredComparisons, *, seed: int) -> list[JudgedSplit]:
+    """Comparisons that were written before, with their contexts parted by chance.
+
+    A comparison goes with the context of its best: seven tenths of the contexts are learnt from,
+    half of the others check, and half are reported. A context under a swapped wish counts as one of
+    its own. Qualities are not known.
+
+    Args:
+        half: Whose features are read.
+        stored: The comparisons.
+        seed: Of the parts.
+
+    Raises:
+        InputError: If there are too few contexts for three parts.
+    """
+    table = row_features(half, stored.context, stored.responses[stored.response])
+    first = stored.context[stored.compared.rows[:, 0]]
+    known, number = torch.unique(first, return_inverse=True)
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
+    ends = [round(share * len(known)) for share in (*PARTS, 1.0)]
+    if len({0, *ends}) < len(ends) + 1:
+        raise InputError(f"{len(known)} contexts are too few to part comparisons in three.")
+    part = torch.bucketize(order, torch.tensor(ends), right=True)[number]
+    return [
+        JudgedSplit(table, stored.compared.some(part == place), stored.context)
+        for place in range(len(ends))
+    ]
+
+
 def candidate_features(half: Tunable, candidates: Candidates) -> FeatureTable:
     """Features and known qualities of every candidate."""
-    responses = candidates.responses[candidates.response][:, None]
+    found = row_features(half, candidates.context, candidates.responses[candidates.response])
+    return replace(found, quality=candidates.reward.float(), names=candidates.names)
+
+
+def row_features(half: Tunable, context: Int[Tensor, " row"], responses: Tensor) -> FeatureTable:
+    """Features of rows of a context and a response each."""
     with torch.no_grad():
         parts = [
-            half.features(candidates.context[rows], responses[rows])
-            for rows in torch.arange(len(responses)).split(4096)
+            half.features(context[rows], responses[rows][:, None])
+            for rows in torch.arange(len(context)).split(ROWS_AT_ONCE)
         ]
-    context, response = (torch.cat([part[number] for part in parts]) for number in (0, 1))
-    return FeatureTable(
-        context.float(), response[:, 0].float(), candidates.reward.float(), candidates.names
-    )
+    contexts, found = (torch.cat([part[number] for part in parts]) for number in (0, 1))
+    return FeatureTable.of(contexts.float(), found[:, 0].float())

@@ -53,7 +53,7 @@ class RewardModule(WatchedModule):
             seed: Of first weights, and of dropout.
 
         Raises:
-            InputError: If encoder or head do not fit the data.
+            ValueError: If encoder or head do not fit the data.
         """
         super().__init__(
             optimizer=optimizer,
@@ -66,10 +66,7 @@ class RewardModule(WatchedModule):
             made = encoder(sizes)
             return PreferenceModel(made, head(sizes, made.width))
 
-        try:
-            self.model = seeded(build, seed)
-        except ValueError as error:
-            raise InputError(f"The model does not fit the data: {error}") from error
+        self.model = seeded(build, seed)
         self.contrast = contrast
 
     @property
@@ -86,9 +83,21 @@ class RewardModule(WatchedModule):
         return self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
 
     def setup(self, stage: str) -> None:
-        """Have lists cut into pairs, before anything asks how many there are."""
+        """Have lists cut into pairs where need be, and see that the contrast takes what there is.
+
+        Raises:
+            InputError: If it does not: a contrast of pairs on lists, or one that needs a score of
+                each on a model that only compares.
+        """
         if self.model.head.pairs_only:
             self._data.make_pairs()
+        split = self._data.training
+        first = split.table.compared(split.comparisons, torch.arange(1)).to(self.device)
+        try:
+            self.model.loss(first, self.contrast)
+        except ValueError as error:
+            name = type(self.contrast).__name__
+            raise InputError(f"{name} does not take these comparisons: {error}") from error
 
     def on_fit_start(self) -> None:
         """Prepare the look at every step."""

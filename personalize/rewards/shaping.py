@@ -64,7 +64,9 @@ class PreferenceAsReward(Shaping):
     It lies in (0, 1) and is steepest where response and reference are equals; with one reference it
     is Bradley-Terry's probability to beat it. A constant per context, added to both, is of no
     consequence. It caps what an exploited reward can pay but does not take it away: with a small KL
-    weight the exploit wins all the same.
+    weight the exploit wins all the same. So it does where the advantage is then scaled by its
+    group's deviation, which undoes the cap: take `NoScale`, and the divergence in the reward
+    (`benchmarks/methods/par.py`).
 
     Attributes:
         steepness: The paper's k, per unit of reward.

@@ -40,7 +40,8 @@ Tune a trained recommender or planner by preferences, and evaluate it before and
 
 What
   --data.half CLASS            which half, from which checkpoint
-  --data.builder CLASS         what makes comparisons of its answers; none tunes on logged
+  --data.builder CLASS         what makes comparisons of its answers
+  --data.comparisons FOLDER    comparisons to read instead; with neither it tunes on logged
                                targets, or on what the generator draws and a reward judges
   --model.objective CLASS      what is minimised
   --model.optimizer CLASS      and how
@@ -70,6 +71,7 @@ def tune(arguments: Sequence[str]) -> int:
         help=HELP,
         sections=SECTIONS,
         linked=frozenset({"model.policy", "model.seed", "data.seed", "early_stopping.monitor"}),
+        folders=("data.comparisons",),
     )
     options = split_arguments(arguments)
     if options.help == "short":
@@ -138,6 +140,7 @@ def conclude(cli: "ExperimentCLI") -> None:
     found = outcome(
         *(data.half.evaluate(policy.to(device).eval(), TEST) for policy in (data.policy, tuned))
     )
+    found["tuned_on"] = data.facts()
     text = json.dumps(found, indent=1, sort_keys=True) + "\n"
     (run / EVALUATION).write_text(text, encoding="utf-8")
     sys.stderr.write(f"{outcome_text(found)}{run / TUNED}\n")

@@ -1,6 +1,7 @@
 """What a generator is tuned on: comparisons built from its own answers, or contexts alone."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -9,12 +10,20 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from data_prep.artifact import read_manifest
 from data_prep.errors import InputError
 from personalize.preference_optimization.candidates import PairBuilder, joined_candidates
 from personalize.preference_optimization.compared import ComparisonBatch
 from personalize.preference_optimization.comparison_set import ComparisonSet, LoggedTargets
 from personalize.preference_optimization.policy import Policy
-from personalize.preference_optimization.tunable import TRAINING, VALIDATION, Tunable, TunableSource
+from personalize.preference_optimization.stored_comparisons import read_comparisons
+from personalize.preference_optimization.tunable import (
+    TEST,
+    TRAINING,
+    VALIDATION,
+    Tunable,
+    TunableSource,
+)
 from personalize.stateful_loader import StatefulLoader
 
 CONTEXTS_AT_ONCE = 256
@@ -32,10 +41,11 @@ class TuningData(L.LightningDataModule):
         policy: Its policy.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each one is a documented option of the configuration)
         self,
         half: TunableSource,
         builder: PairBuilder | None = None,
+        comparisons: Path | None = None,
         *,
         contexts: int = 4096,
         validation_contexts: int = 512,
@@ -49,6 +59,9 @@ class TuningData(L.LightningDataModule):
             half: Which artifacts to tune from.
             builder: Makes comparisons of what can be compared in a context; None tunes on logged
                 targets, or on what the policy draws.
+            comparisons: Artifact `comparisons` to read instead: of `personalize compare`, or a
+                user's own. Those in contexts of the validation split are held out, those in
+                contexts of the test split are left out, and all others are trained on.
             contexts: Training contexts that are used, at most.
             validation_contexts: Contexts whose comparisons are held out, at most.
             batch_size: Comparisons, or contexts, in a step.
@@ -56,9 +69,12 @@ class TuningData(L.LightningDataModule):
             seed: Of the contexts, their candidates and their order.
 
         Raises:
-            InputError: If a size is below 1, or the half has no training context.
+            InputError: If a size is below 1, the half has no training context, or comparisons are
+                both read and built, or cannot be read.
         """
         super().__init__()
+        if builder is not None and comparisons is not None:
+            raise InputError("data.builder and data.comparisons exclude each other; give one.")
         sizes = {
             "contexts": contexts,
             "validation_contexts": validation_contexts,
@@ -71,6 +87,8 @@ class TuningData(L.LightningDataModule):
         self.policy: Policy = self.half.policy
         self.cache_reference = cache_reference
         self._builder, self._seed, self._batch_size = builder, seed, batch_size
+        self._stored = None if comparisons is None else read_comparisons(comparisons)
+        self._stored_at = comparisons
         self._training = _some(self.half.contexts(TRAINING), contexts, seed)
         self._held_out = _some(self.half.contexts(VALIDATION), validation_contexts, seed)
         if not len(self._training):
@@ -82,20 +100,24 @@ class TuningData(L.LightningDataModule):
     @property
     def compares(self) -> bool:
         """Whether there are comparisons, or contexts alone."""
-        return self._builder is not None
+        return self._builder is not None or self._stored is not None
 
     def input_hashes(self) -> Mapping[str, str]:
         """Content hash of every artifact, by name."""
-        return dict(self.half.inputs)
+        found = dict(self.half.inputs)
+        if self._stored_at is not None:
+            found["comparisons"] = read_manifest(self._stored_at).content_hash
+        return found
 
     def facts(self) -> dict[str, Any]:
-        """What is tuned on, as plain values."""
-        return {
+        """What is tuned on, as plain values; nothing of comparisons before they are made."""
+        found: dict[str, Any] = {
             "half": dict(self.half.facts),
             "contexts": len(self._training),
-            "rows": len(self.training),
-            "held_out": len(self.validation),
         }
+        if self.compares and self._steps_of:
+            found |= {"comparisons": len(self.training), "held_out": len(self.validation)}
+        return found
 
     def build(self, policy: Policy, reference: Policy | None, *, number: int = 0) -> None:
         """Make the comparisons of a round from what a policy answers.
@@ -108,34 +130,50 @@ class TuningData(L.LightningDataModule):
         Raises:
             InputError: If no comparison is decided.
         """
-        if self._builder is None:
+        if not self.compares:
             self._steps_of = len(self.training)
             return
         seed = self._seed + number
-        self.training = self._compared(self._training, policy, reference, seed)
+        self.training = self._compared(TRAINING, policy, reference, seed)
         if not len(self.training):
+            who = "data.comparisons" if self._builder is None else type(self._builder).__name__
             raise InputError(
-                f"{type(self._builder).__name__} decided no comparison in {len(self._training)} "
-                "contexts; choose another builder, or more contexts."
+                f"{who} decided no comparison in {len(self._training)} contexts; choose another "
+                "builder, or more contexts."
             )
         if number == 0:
-            self.validation = self._compared(self._held_out, policy, reference, seed)
+            self.validation = self._compared(VALIDATION, policy, reference, seed)
         self._steps_of = self._steps_of or len(self.training)
 
     def _compared(
-        self, contexts: Tensor, policy: Policy, reference: Policy | None, seed: int
+        self, split: str, policy: Policy, reference: Policy | None, seed: int
     ) -> ComparisonSet:
+        found = self._read(split) if self._builder is None else self._built(split, policy, seed)
+        if reference is None or not len(found):
+            return found
+        return found.with_reference(reference, self.half, batch_size=self._batch_size)
+
+    def _built(self, split: str, policy: Policy, seed: int) -> ComparisonSet:
+        if self._builder is None:
+            raise TypeError("there is no builder.")
+        contexts = self._training if split == TRAINING else self._held_out
         parts = [
             self.half.candidates(chunk, policy, seed=seed)
             for chunk in contexts.split(CONTEXTS_AT_ONCE)
         ]
         candidates = joined_candidates(parts)
-        if self._builder is None:
-            raise TypeError("there is no builder.")
-        found = ComparisonSet.of_candidates(self._builder(candidates, seed=seed), candidates)
-        if reference is None or not len(found):
-            return found
-        return found.with_reference(reference, self.half, batch_size=self._batch_size)
+        return ComparisonSet.of_candidates(self._builder(candidates, seed=seed), candidates)
+
+    def _read(self, split: str) -> ComparisonSet:
+        """The stored comparisons of a split, by the context of what was preferred."""
+        stored = self._stored
+        if stored is None:
+            raise TypeError("there are no stored comparisons.")
+        first = stored.context[stored.compared.rows[:, 0]]
+        held_out = torch.isin(first, torch.as_tensor(self.half.contexts(VALIDATION)))
+        tested = torch.isin(first, torch.as_tensor(self.half.contexts(TEST)))
+        kept = stored.some(held_out if split == VALIDATION else ~held_out & ~tested)
+        return ComparisonSet.of(kept.compared, kept.context, kept.response, kept.responses)
 
     def train_dataloader(self) -> StatefulLoader[ComparisonBatch]:
         """Comparisons or contexts in random order; the order depends on seed and epoch alone."""

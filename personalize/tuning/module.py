@@ -14,6 +14,7 @@ from data_prep.errors import InputError
 from personalize.preference_optimization.compared import ComparisonBatch
 from personalize.preference_optimization.objective import Objective, Rollouts
 from personalize.preference_optimization.policy import Policy, frozen_copy
+from personalize.preference_optimization.rolling_out import rolled_out
 from personalize.preference_optimization.rounds import ReferenceRefresh
 from personalize.preference_optimization.tunable import VALIDATION
 from personalize.tuning.data import TuningData
@@ -105,7 +106,8 @@ class TuningModule(WatchedModule):
         objective, data = self.objective, self._data
         if objective.group_size == 0 and not data.compares:
             raise InputError(
-                f"{type(objective).__name__} reads comparisons; name a data.builder to make them."
+                f"{type(objective).__name__} reads comparisons; "
+                "give data.builder or data.comparisons."
             )
         if self._moving_reference is not None and not objective.uses_reference:
             raise InputError(
@@ -190,22 +192,19 @@ class TuningModule(WatchedModule):
         self.note_step(batch, parts["loss"])
         return parts["loss"]
 
-    @torch.no_grad()
     def _rolled_out(self, batch: ComparisonBatch, step: int) -> Rollouts:
         """Responses of the policy to a batch of contexts, and what they are worth."""
-        half, objective, numbers = self._data.half, self.objective, batch.numbers
-        if numbers is None:
+        if batch.numbers is None:
             raise TypeError("a batch to draw in needs the numbers of its contexts.")
-        seed = step_seed(self._seed, step, self.global_rank) % 2**31
-        drawn = self.policy.sample(
-            batch.contexts, objective.group_size, seed=seed, beam=objective.beam
+        return rolled_out(
+            self.policy,
+            self.reference,
+            self._data.half,
+            self.objective,
+            batch.contexts,
+            numbers=batch.numbers,
+            seed=step_seed(self._seed, step, self.global_rank) % 2**31,
         )
-        judged = half.judge(numbers.cpu(), drawn.responses)
-        reference = judged.reward[:, :0]
-        if objective.judges_reference and self.reference is not None:
-            best = self.reference.sample(batch.contexts, 1, seed=seed, beam=True)
-            reference = half.judge(numbers.cpu(), best.responses).reward
-        return Rollouts(drawn, judged.reward, judged.gate, reference, half.reward_names)
 
     def _reseed(self, seed: int) -> None:
         self.policy.reseed(seed)

@@ -35,20 +35,23 @@ def run(folder: Path, text: str, *options: str) -> int:
 
 
 def test_a_builder_compares_the_candidates_of_a_split(tmp_path, capsys) -> None:
-    assert run(tmp_path, BUILDER, "--set", "split=validation", "--set", "contexts_at_once=7") == 0
+    assert (
+        run(tmp_path, BUILDER, "--set", "splits=[validation]", "--set", "contexts_at_once=7") == 0
+    )
     found = read_comparisons(tmp_path / "out")
     toy = ToyTunable()
     assert set(found.context.tolist()) <= {*range(60, 80), *range(160, 180)}
+    assert set(found.origin.tolist()) <= {*range(60, 80)}
     judged = toy.judge(found.context, found.responses[found.response][:, None])
     match = judged.reward[:, 0, 0]
     pairs = found.compared.pairs()
     assert (match[pairs.better] - match[pairs.worse] > 0.5).all()
-    assert f"{len(found)} comparisons, {len(found.context.unique())} contexts" in (
+    assert f"{len(found)} comparisons, {len(found.origin.unique())} contexts" in (
         capsys.readouterr().err
     )
     with read_artifact(tmp_path / "out", kind="comparisons") as artifact:
         assert artifact.manifest.inputs == {"toy": "100 6 0"}
-        assert artifact.manifest.configuration["split"] == "validation"
+        assert artifact.manifest.configuration["splits"] == ["validation"]
         assert artifact.json("facts") == {"generator": "table", "contexts": 100}
 
 
@@ -59,9 +62,10 @@ def test_some_contexts_are_chosen_by_seed(tmp_path) -> None:
             run(tmp_path, BUILDER, "--set", "contexts=5", "--set", f"seed={seed}", "--overwrite")
             == 0
         )
-        contexts.append(set((read_comparisons(tmp_path / "out").context % 100).tolist()))
+        contexts.append(set(read_comparisons(tmp_path / "out").origin.tolist()))
     assert contexts[0] == contexts[2] != contexts[1]
-    assert all(len(some) == 5 for some in contexts)
+    assert all(len([c for c in some if c < 60]) == 5 for some in contexts)
+    assert all(len([c for c in some if 60 <= c < 80]) == 5 for some in contexts)
 
 
 def test_a_table_of_ones_own_is_taken(tmp_path) -> None:
@@ -91,17 +95,21 @@ def test_a_table_may_number_responses_of_its_own(tmp_path) -> None:
         ("", (), "exactly one of builder and table"),
         (BUILDER + "table: own.csv", (), "exactly one of builder and table"),
         (BUILDER + "responses: a.safetensors", (), "responses belong to a table"),
-        (BUILDER, ("--set", "split=all"), "split must be train, validation or test, got all"),
+        (
+            BUILDER,
+            ("--set", "splits=[all]"),
+            "splits must be among train, validation, test, got all",
+        ),
         (BUILDER, ("--set", "contexts_at_once=0"), "contexts_at_once 1 or more"),
         (BUILDER, ("--set", "builder.init_args.least_gap=99"), "No comparison is decided"),
-        (BUILDER, ("--set", "source.init_args.contexts=1"), "no context in the split"),
+        (BUILDER, ("--set", "source.init_args.contexts=1"), "no context in test"),
         (BUILDER.replace("match", "taste"), (), "no reward is named taste"),
         (BUILDER.replace("least_gap", "wrong"), (), "does not fit"),
         ("table: nowhere.csv", (), "cannot be read as a table"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(tmp_path, capsys, text, options, message) -> None:
-    split = ("--set", "split=test") if "contexts=1" in str(options) else ()
+    split = ("--set", "splits=[test]") if "contexts=1" in str(options) else ()
     assert run(tmp_path, text, *options, *split) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -110,7 +118,7 @@ def test_what_does_not_fit_is_said_in_a_sentence(tmp_path, capsys, text, options
 @pytest.mark.parametrize(
     ("own", "responses", "message"),
     [
-        (OWN.replace(",5,", ",70,"), None, "compares in context 70, which is none of the split"),
+        (OWN.replace(",5,", ",90,"), None, "compares in context 90, which is none of the splits"),
         (OWN, 4, "numbers responses up to 8"),
         (OWN, 0, "holds no array responses in safetensors"),
     ],

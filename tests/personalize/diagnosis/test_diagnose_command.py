@@ -12,9 +12,11 @@ import yaml
 from data_prep.artifact import read_artifact
 from personalize.__main__ import main
 from personalize.checkpoint import checkpoint_folders
+from personalize.diagnosis.command import read_configuration
 from personalize.diagnosis.tables import ROWS
 from personalize.diagnosis.tuning_run import TuningRun
 from personalize.preference_optimization.tabular_policy import TabularPolicy
+from tests.conftest import PROJECT
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
 
 OWN = "tests.personalize.tuning.toy_objectives"
@@ -56,7 +58,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             assert main(["tune", "--config", f"{name}.yaml", "--run-folder", name]) == 0
         given = ["--after", "compared", "drawn", "--out", "diagnosis", *SMALL]
-        assert main(["diagnose", *given, "--set", "proxy=match", "--set", "true=quality"]) == 0
+        assert main(["diagnose", *given, "--set", "proxy=match", "--set", "meant=quality"]) == 0
     return folder
 
 
@@ -190,6 +192,14 @@ def test_the_same_diagnosis_twice_is_the_same(runs, tmp_path, monkeypatch):
     assert one == two
 
 
+def test_the_documented_configuration_is_read(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(runs)
+    path = PROJECT / "configs" / "personalize" / "diagnose.yaml"
+    found, plain = read_configuration(path, None, [Path("compared")], ["probes=9"])
+    assert (found.proxy, found.meant, found.probes) == ("preference_match", "hit", 9)
+    assert plain["after"] == ["compared"]
+
+
 def refused(capsys, *given: str) -> str:
     assert main(["diagnose", *given]) == 2
     said = capsys.readouterr().err
@@ -209,7 +219,7 @@ def refused(capsys, *given: str) -> str:
         ("seed=-1", "seed must be at least 0, got -1"),
         ("beta=0", "beta must be positive, got 0"),
         ("judges_share=1", "judges_share must lie between 0 and 1, got 1"),
-        ("proxy=match", "proxy and true must be named together"),
+        ("proxy=match", "proxy and meant must be named together"),
         ("after=[]", "after must name at least one run, got none"),
         ("colour=red", "The configuration does not fit"),
     ],
@@ -234,7 +244,7 @@ def test_what_is_not_there_or_does_not_fit_is_one_sentence(runs, tmp_path, monke
     assert "must be a mapping of settings" in said
     (tmp_path / "torn.yaml").write_text("a: [1\n")
     assert "is no YAML" in refused(capsys, "--config", str(tmp_path / "torn.yaml"), *out)
-    rewards = ["--set", "proxy=colour", "--set", "true=match"]
+    rewards = ["--set", "proxy=colour", "--set", "meant=match"]
     said = refused(capsys, "--after", "compared", *out, *SMALL, *rewards)
     assert "no reward is named colour; there are match, quality" in said
     nothing = ["--set", "builder.least_gap=100"]

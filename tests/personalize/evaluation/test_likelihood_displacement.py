@@ -13,16 +13,16 @@ NAMES = ("winner", "loser", "found")
 
 def test_changes_by_hand():
     pairs = PairScores(
-        winner=np.array([-1.0, -3.0, -5.0, -2.0]),
-        loser=np.array([-4.0, -6.0, -3.0, -2.0]),
-        reference_winner=np.array([-2.0, -2.0, -2.0, -2.0]),
-        reference_loser=np.array([-2.0, -2.0, -2.0, -2.0]),
+        winner=np.array([-1.0, -3.0, -5.0, -2.0, -4.0]),
+        loser=np.array([-4.0, -6.0, -3.0, -2.0, -7.0]),
+        reference_winner=np.full(5, -2.0),
+        reference_loser=np.full(5, -2.0),
     )
     report = displacement_report(pairs)
-    assert report.winner_change.mean == pytest.approx((1 - 1 - 3 + 0) / 4)
-    assert report.loser_change.mean == pytest.approx((-2 - 4 - 1 + 0) / 4)
-    assert report.winner_falls.mean == 0.5
-    assert report.displaced.mean == 0.25  # the third falls further than its loser
+    assert report.winner_change.mean == pytest.approx((1 - 1 - 3 + 0 - 2) / 5)
+    assert report.loser_change.mean == pytest.approx((-2 - 4 - 1 + 0 - 5) / 5)
+    assert report.winner_falls.mean == 0.6
+    assert report.displaced.mean == 0.4  # the third falls further than its loser
 
 
 def test_contexts_are_drawn_together():

@@ -79,8 +79,8 @@ def test_statistics_by_hand():
     assert spike(np.zeros(3)) == 1
     assert spike(np.array([0.0, 0, 1])) == spike(np.array([np.nan, 1])) == np.inf
     assert broken_share(np.array([1.0, np.inf, 2, 3])) == 0.25
-    twenty = np.concatenate([[1.0, 3.0], np.zeros(16), [6.0, 8.0]])
-    assert gain(twenty) == pytest.approx(5 / np.sqrt((2 + 2) / 2))
+    eight = np.concatenate([[1.0, 3.0], np.zeros(4), [6.0, 8.0]])
+    assert gain(eight) == pytest.approx(5 / np.sqrt((2 + 2) / 2))
     assert gain(np.ones(30)) == 0
     assert gain(np.array([2.0])) == 0
     assert gain(np.repeat([1.0, 0.0], 20)) == -10

@@ -304,8 +304,11 @@ def test_asks_for_a_reference_where_it_needs_one():
     }
     assert all(objective.uses_reference for objective in needs.values())
     assert [o.judges_reference for o in needs.values()] == [False, True, False]
+    assert all(objective.asks_reference for objective in needs.values())
     free = RolloutObjective(Clipped(), imitation_weight=0.1)
     assert not free.uses_reference
+    assert not free.asks_reference
+    assert free.surrogate == RolloutObjective().surrogate
     assert not RolloutObjective(Clipped(), imitation_samples=3).uses_reference
     assert (free.group_size, free.updates, free.beam) == (16, 1, False)
     for objective in needs.values():

@@ -25,6 +25,7 @@ from personalize.preference_optimization.stored_comparisons import (
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
 
 CONTEXT, RESPONSE = torch.tensor([7, 7, 7, 107, 9]), torch.tensor([3, 0, 1, 3, 2])
+ORIGIN = torch.tensor([7, 7])
 
 
 def compared() -> ComparedRows:
@@ -52,22 +53,26 @@ def spoken(found: ComparedRows, context: torch.Tensor, response: torch.Tensor) -
 
 
 def test_a_table_says_what_the_comparisons_say() -> None:
-    table = comparison_table(compared(), CONTEXT, RESPONSE)
+    table = comparison_table(compared(), CONTEXT, RESPONSE, ORIGIN)
     assert table.height == 5
     assert table.row(0, named=True) == {
         "comparison": 0, "place": 0, "context": 7, "response": 1, "grade": 3.0, "strength": 1.0,
-        "margin": 0.5, "weight": 1.0, "annotator": 4, "provenance": "lists",
+        "margin": 0.5, "weight": 1.0, "annotator": 4, "origin": 7, "provenance": "lists",
     }  # fmt: skip
     assert table["context"].to_list() == [7, 7, 7, 107, 7]
-    found, context, response = comparisons_of_table(table.sample(fraction=1.0, shuffle=True))
+    found, context, response, origin = comparisons_of_table(
+        table.sample(fraction=1.0, shuffle=True)
+    )
     assert spoken(found, context, response) == spoken(compared(), CONTEXT, RESPONSE)
+    assert origin.tolist() == [7, 7]
     assert len(context) == 4  # the row that nothing compares is gone
 
 
 def test_comparisons_may_bear_any_numbers() -> None:
-    table = comparison_table(compared(), CONTEXT, RESPONSE)
+    table = comparison_table(compared(), CONTEXT, RESPONSE, ORIGIN)
     other = table.with_columns(comparison=pl.lit(5000) - 7 * pl.col("comparison"))
-    found, context, response = comparisons_of_table(other)
+    found, context, response, origin = comparisons_of_table(other)
+    assert len(origin) == 2
     expected = spoken(compared(), CONTEXT, RESPONSE)
     assert spoken(found, context, response) == expected[::-1]
 
@@ -83,7 +88,7 @@ def test_comparisons_may_bear_any_numbers() -> None:
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(change: pl.Expr, message: str) -> None:
-    table = comparison_table(compared(), CONTEXT, RESPONSE).with_columns(change)
+    table = comparison_table(compared(), CONTEXT, RESPONSE, ORIGIN).with_columns(change)
     with pytest.raises(InputError, match=message):
         comparisons_of_table(table)
 
@@ -100,10 +105,11 @@ def test_a_table_of_ones_own_needs_four_columns(tmp_path, ending: str) -> None:
     )
     path = tmp_path / f"own{ending}"
     (frame.write_csv if ending == ".csv" else frame.write_parquet)(path)
-    found, context, response = comparisons_of_table(own_comparisons(path))
+    found, context, response, origin = comparisons_of_table(own_comparisons(path))
     assert spoken(found, context, response) == [
         ([(5, 3), (5, 8)], [1.0, 0.0, 1.0, 0.0], [0.0, 0.0], "given")
     ]
+    assert origin.tolist() == [5]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +143,9 @@ def written(folder, stored: StoredComparisons) -> None:
 
 def test_what_is_read_back_is_what_was_written(tmp_path) -> None:
     responses = torch.randn(4, 8, 3)
-    stored = StoredComparisons(compared(), CONTEXT, RESPONSE, responses, {"generator": "table"})
+    stored = StoredComparisons(
+        compared(), CONTEXT, RESPONSE, ORIGIN, responses, {"generator": "table"}
+    )
     written(tmp_path / "out", stored)
     found = read_comparisons(tmp_path / "out")
     assert spoken(found.compared, found.context, found.response) == spoken(
@@ -148,12 +156,12 @@ def test_what_is_read_back_is_what_was_written(tmp_path) -> None:
     with read_artifact(tmp_path / "out", kind="comparisons") as artifact:
         assert artifact.manifest.inputs == {"toy": "abc"}
         assert artifact.manifest.notes == {
-            "comparisons": 2, "contexts": 2, "lists": 1, "swaps": 1,
+            "comparisons": 2, "contexts": 1, "lists": 1, "swaps": 1,
         }  # fmt: skip
 
 
 def test_the_same_comparisons_are_the_same_bytes(tmp_path) -> None:
-    stored = StoredComparisons(compared(), CONTEXT, RESPONSE, torch.arange(4), {})
+    stored = StoredComparisons(compared(), CONTEXT, RESPONSE, ORIGIN, torch.arange(4), {})
     for name in ("one", "two"):
         written(tmp_path / name, stored)
     hashes = {read_artifact(tmp_path / n, kind="comparisons").content_hash for n in ("one", "two")}
@@ -161,14 +169,14 @@ def test_the_same_comparisons_are_the_same_bytes(tmp_path) -> None:
 
 
 def test_some_of_the_stored_speak_of_the_same_rows(tmp_path) -> None:
-    stored = StoredComparisons(compared(), CONTEXT, RESPONSE, torch.arange(4), {})
+    stored = StoredComparisons(compared(), CONTEXT, RESPONSE, ORIGIN, torch.arange(4), {})
     some = stored.some(torch.tensor([1]))
     assert len(some) == 1
     assert spoken(some.compared, some.context, some.response)[0][0] == [(107, 3), (7, 3)]
 
 
 def test_a_damaged_or_other_artifact_is_refused(tmp_path) -> None:
-    few = StoredComparisons(compared(), CONTEXT, RESPONSE, torch.arange(2), {})
+    few = StoredComparisons(compared(), CONTEXT, RESPONSE, ORIGIN, torch.arange(2), {})
     written(tmp_path / "few", few)
     with pytest.raises(ArtifactMismatch, match="compares responses that it does not hold"):
         read_comparisons(tmp_path / "few")
@@ -194,3 +202,16 @@ def test_what_is_kept_is_what_is_compared() -> None:
         for row in kept.compared.rows
     ]
     assert mine == theirs
+
+
+def test_a_comparison_belongs_with_the_context_of_its_best(tmp_path) -> None:
+    (tmp_path / "own.csv").write_text("comparison,place,context,response\n1,1,5,8\n1,0,6,8\n")
+    _, _, _, origin = comparisons_of_table(own_comparisons(tmp_path / "own.csv"))
+    assert origin.tolist() == [6]
+
+
+def test_a_comparison_of_one_is_named() -> None:
+    table = comparison_table(compared(), CONTEXT, RESPONSE, ORIGIN)
+    alone = table.filter((pl.col("comparison") == 0) | (pl.col("place") == 0))
+    with pytest.raises(InputError, match=r"must number the places .*; comparison 1 does not"):
+        comparisons_of_table(alone)

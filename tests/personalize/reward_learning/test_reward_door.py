@@ -143,7 +143,15 @@ def test_what_does_not_fit_is_said_in_one_sentence(where, capsys):
     regret = {"class_path": f"{LIBRARY}.regret.RegretHead", "init_args": {"policies": 3}}
     (where / "reward.yaml").write_text(yaml.safe_dump(configuration(head=regret)))
     assert learn("run") == 2
-    assert "The model does not fit the data: response_width" in capsys.readouterr().err
+    assert "response_width must be a multiple of 7 for 3 policies" in capsys.readouterr().err
+
+
+def test_a_contrast_that_does_not_take_what_there_is_is_refused(where, capsys):
+    (where / "reward.yaml").write_text(yaml.safe_dump(configuration("WholeRankings")))
+    assert learn("run") == 2
+    assert "DPO does not take these comparisons: this contrast compares two" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_door_opens_without_anything_heavy(where, capsys):

@@ -9,9 +9,19 @@ import torch
 from data_prep.errors import InputError
 from personalize.preference_optimization.compared_rows import ComparedRows
 from personalize.preference_optimization.extremes import BestAgainstWorst
+from personalize.preference_optimization.stored_comparisons import (
+    StoredComparisons,
+    kept_comparisons,
+    write_comparisons,
+)
 from personalize.preference_optimization.tunable import TEST, TRAINING
 from personalize.reward_learning.data import RewardData
-from personalize.reward_learning.judged_split import JudgedSplit, candidate_features, judged_split
+from personalize.reward_learning.judged_split import (
+    JudgedSplit,
+    candidate_features,
+    judged_split,
+    stored_splits,
+)
 from personalize.reward_learning.report import calibrated, preference_report, split_logits
 from personalize.rewards.feature_comparisons import FeatureTable
 from personalize.rewards.heads import ScalarHead
@@ -63,6 +73,50 @@ def test_qualities_are_in_deviations_of_the_training_rows():
     assert float(data.test.table.quality.mean(0).abs().amax()) > 1e-3
     assert data.sizes.annotators == 2
     assert data.facts()["training_comparisons"] == len(data.training.comparisons)
+
+
+def kept(contexts: int) -> StoredComparisons:
+    half = ToyTunable()
+    numbers = torch.as_tensor(half.contexts(TRAINING)[:contexts])
+    candidates = half.candidates(numbers, half.policy, seed=0)
+    return kept_comparisons(BUILDER(candidates), candidates, {})
+
+
+def test_stored_comparisons_are_parted_by_context():
+    half, stored = ToyTunable(), kept(40)
+    parts = stored_splits(half, stored, seed=0)
+    assert sum(len(part.comparisons) for part in parts) == len(stored)
+    contexts = [set(part.comparison_origin.tolist()) for part in parts]
+    assert not contexts[0] & contexts[1] | contexts[0] & contexts[2] | contexts[1] & contexts[2]
+    count = sum(len(some) for some in contexts)
+    assert [len(some) for some in contexts] == [
+        round(0.7 * count), round(0.85 * count) - round(0.7 * count), count - round(0.85 * count)
+    ]  # fmt: skip
+    other = stored_splits(half, stored, seed=1)
+    assert contexts[0] != set(other[0].comparison_origin.tolist())
+    best = parts[0].comparisons.rows[0, 0]
+    match = half.judge(
+        stored.context[best][None], stored.responses[stored.response[best]][None, None]
+    )
+    told = parts[0].table.context[best] @ parts[0].table.response[best, :2]
+    assert float(told) == pytest.approx(float(match.reward[0, 0, 0]), abs=1e-5)
+
+
+def test_too_few_contexts_cannot_be_parted():
+    with pytest.raises(InputError, match="contexts are too few to part"):
+        stored_splits(ToyTunable(), kept(1), seed=0)
+
+
+def test_stored_comparisons_are_learnt_from_in_place_of_a_builder_s(tmp_path):
+    write_comparisons(
+        tmp_path / "stored", kept(40), command="test", configuration={}, inputs={"toy": "abc"}
+    )
+    data = RewardData(ToySource(), comparisons=tmp_path / "stored")
+    assert data.sizes.qualities == ()
+    assert len(data.input_hashes()["comparisons"]) == 64
+    for both in ({}, {"builder": BUILDER, "comparisons": tmp_path / "stored"}):
+        with pytest.raises(InputError, match=r"either data.builder or data.comparisons"):
+            RewardData(ToySource(), **both)
 
 
 def by_hand(strength: list[float], annotator: list[int], origin: list[int]) -> JudgedSplit:

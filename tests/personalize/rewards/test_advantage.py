@@ -59,6 +59,15 @@ def test_obeys_the_laws(variant, seed):
     torch.testing.assert_close(variant(of(value + shift, 2.0, 0.5)), found)
 
 
+def test_rounding_is_no_difference():
+    value = torch.full((2, 7, 1), 0.7)
+    value[0, 3] = torch.nextafter(torch.tensor(0.7), torch.tensor(1.0))  # as a sigmoid may round
+    value[1, 3] += 1e-4
+    found = SumThenNormalize()(of(value))
+    assert torch.equal(found[0], torch.zeros(7))
+    assert found[1, 3] > 0.2
+
+
 def test_scales_by_hand():
     value = torch.tensor([[[0.0], [2.0], [4.0]], [[1.0], [1.0], [10.0]]])
     by = {type(s).__name__: SumThenNormalize(s)(of(value))[0].tolist() for s in SCALES}

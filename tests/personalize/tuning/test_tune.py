@@ -12,6 +12,11 @@ from safetensors.torch import load_file
 from data_prep.artifact import read_artifact
 from personalize.__main__ import main
 from personalize.checkpoint import checkpoint_folders
+from personalize.preference_optimization.compared_rows import ComparedRows
+from personalize.preference_optimization.stored_comparisons import (
+    StoredComparisons,
+    write_comparisons,
+)
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
 
 OWN = "tests.personalize.tuning.toy_objectives"
@@ -26,7 +31,10 @@ def configuration(objective: str, **model):
     return {
         "model": {
             "objective": {"class_path": f"{OWN}.{OBJECTIVES[objective]}"},
-            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.05}},
+            "optimizer": {
+                "class_path": "torch.optim.Adam",
+                "init_args": {"lr": 0.05, "weight_decay": 0.0},
+            },
             **model,
         },
         "data": data,
@@ -236,7 +244,10 @@ def test_mixed_precision_trains(where):
 
 def test_an_objective_of_comparisons_needs_a_builder(where, capsys):
     assert tune("compare", "run", "--data.builder", "null") == 2
-    assert "Compare reads comparisons; name a data.builder to make them." in capsys.readouterr().err
+    assert (
+        "Compare reads comparisons; give data.builder or data.comparisons."
+        in capsys.readouterr().err
+    )
 
 
 def test_a_builder_that_decides_nothing_is_said(where, capsys):
@@ -248,6 +259,38 @@ def test_a_builder_that_decides_nothing_is_said(where, capsys):
 def test_sizes_must_be_positive(where, capsys, option):
     assert tune("compare", "run", f"--data.{option}", "0") == 2
     assert f"data.{option} must be at least 1, got 0" in capsys.readouterr().err
+
+
+def stored(where: Path, contexts: list[int]) -> Path:
+    """An artifact that prefers response 3 to response 5 in some contexts."""
+    row = torch.arange(2 * len(contexts))
+    kept = StoredComparisons(
+        ComparedRows.of(row.view(-1, 2), "by hand"),
+        torch.tensor(contexts).repeat_interleave(2),
+        torch.tensor([0, 1]).repeat(len(contexts)),
+        torch.tensor([3, 5]),
+        {},
+    )
+    folder = where / "mine"
+    write_comparisons(folder, kept, command="a test", configuration={}, inputs={})
+    return folder
+
+
+def test_stored_comparisons_are_trained_on_but_for_those_of_other_splits(where, capsys):
+    folder = stored(where, [0, 1, 2, 5, 119, 121, 161, 190])
+    own = ["--data.builder", "null", "--data.comparisons", str(folder)]
+    assert tune("compare", "run", *own, "--data.batch_size", "2") == 0
+    facts = json.loads((where / "run" / "evaluation.json").read_text())["tuned_on"]
+    assert facts["comparisons"] == 5  # in contexts 0, 1, 2, 5 and 119 of the first 120
+    assert facts["held_out"] == 1  # in context 121
+    table = weights(where / "run")["policy.table"]
+    lead = table[:, 3] - table[:, 5]
+    begun = ToyTunable(contexts=200).policy.table
+    moved = lead - (begun[:, 3] - begun[:, 5])
+    assert (moved[:4] > 0.1).all()
+    assert torch.equal(moved[4:], torch.zeros(4))  # the opposite wish was never compared
+    assert tune("compare", "other", "--data.comparisons", str(folder)) == 2
+    assert "data.builder and data.comparisons exclude each other" in capsys.readouterr().err
 
 
 def test_states_between_steps_on_the_same_rollouts_are_refused(where, capsys):

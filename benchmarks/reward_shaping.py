@@ -1,10 +1,11 @@
 """Shaping on and off under a reward model that was hardly trained, on a real recommender.
 
 A reward model learns for a few steps, or until it is done, what people met next; a recommender is
-then tuned by GRPO to please it: by the raw score and by PAR, with advantages as large as the rewards
-say or scaled within each group, at some weights of the divergence. The proxy is the model's score of what the tuned recommender draws for other
-people; the truth is how like the item that was met next the drawn items are, and how often they
-are it, neither of which the model is told. Over-optimised is what pleases more and is worse.
+then tuned by GRPO to please it: by the raw score and by PAR, with advantages as large as rewards say
+and the divergence taken off them, or scaled within each group beside a penalty. The proxy is the
+model's score of what the tuned recommender draws for other people; the truth is how like the item
+that was met next the drawn items are, and how often they are it, neither of which the model is told.
+Over-optimised is what pleases more and is worse.
 """
 
 import argparse
@@ -131,8 +132,16 @@ def tuned(
     reference = frozen_copy(half.policy)
     weights = tuple(1.0 if number == 0 else 0.0 for number in range(len(half.reward_names)))
     shaping, advantage = shaped
-    pipeline = RewardPipeline(WeightedSum(weights), shaping, advantage)
-    objective = RolloutObjective(pipeline=pipeline, drawing=Drawing(DRAWN), kl_weight=kl_weight)
+    in_reward = kl_weight if advantage is not None else 0.0
+    pipeline = RewardPipeline(
+        combination=WeightedSum(weights),
+        shaping=shaping,
+        advantage=advantage,
+        kl_weight=in_reward,
+    )
+    objective = RolloutObjective(
+        pipeline=pipeline, drawing=Drawing(DRAWN), kl_weight=kl_weight - in_reward
+    )
     contexts = torch.as_tensor(half.contexts(TRAINING))
     targets = LoggedTargets(contexts)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=options.rate, weight_decay=0.0)

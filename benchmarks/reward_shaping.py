@@ -1,11 +1,11 @@
 """Shaping on and off under a reward model that was hardly trained, on a real recommender.
 
 A reward model learns for a few steps, or until it is done, what people met next; a recommender is
-then tuned by GRPO to please it: by the raw score and by PAR, with advantages as large as rewards say
-and the divergence taken off them, or scaled within each group beside a penalty. The proxy is the
-model's score of what the tuned recommender draws for other people; the truth is how like the item
-that was met next the drawn items are, and how often they are it, neither of which the model is told.
-Over-optimised is what pleases more and is worse.
+then tuned by GRPO to please it: by the raw score and by PAR, with advantages as large as rewards
+say and the divergence taken off them, or scaled within each group beside a penalty. The proxy is
+the model's score of what the tuned recommender draws for other people; the truth is how like the
+item that was met next the drawn items are, and how often they are it, neither of which the model
+is told. Over-optimised is what pleases more and is worse.
 """
 
 import argparse

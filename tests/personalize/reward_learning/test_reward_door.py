@@ -9,7 +9,9 @@ import yaml
 
 from personalize.__main__ import main
 from personalize.checkpoint import checkpoint_folders
+from personalize.experiment_front import check_configuration, split_arguments
 from personalize.preference_optimization.tunable import TEST
+from personalize.reward_learning.command import DOOR
 from personalize.rewards.learned_reward import LearnedTunable
 from personalize.rewards.stored_reward_model import read_reward_model
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
@@ -157,3 +159,9 @@ def test_a_contrast_that_does_not_take_what_there_is_is_refused(where, capsys):
 def test_the_door_opens_without_anything_heavy(where, capsys):
     assert main(["reward", "--help"]) == 0
     assert "--data.builder" in capsys.readouterr().out
+
+
+def test_the_configuration_here_fits_the_door():
+    path = Path(__file__).parents[3] / "configs" / "personalize" / "reward.yaml"
+    check_configuration(split_arguments(["--config", str(path)]), DOOR)
+    assert f"personalize reward --config configs/personalize/{path.name}" in path.read_text()

@@ -312,6 +312,23 @@ def test_an_evaluation_drives_the_planners_own_plan(half):
     assert found.groups == ["lane_following"] * 8
 
 
+def test_who_fails_a_gate_matches_no_style_safely(half, monkeypatch):
+    """Every second plan is taken to have hit somebody."""
+
+    def struck(moments, rows, poses):
+        found = drive(moments, rows, poses)
+        hit = (torch.arange(len(rows)) % 2 == 0)[:, None]
+        parts = found.parts | {"no_collision": torch.where(hit, 0.5, 1.0)}
+        return replace(found, parts=parts | {"drivable_area": torch.ones_like(hit).float()})
+
+    monkeypatch.setattr("driving.tuned_plans.drive", struck)
+    found = half.evaluate(half.policy, VALIDATION).values
+    assert (found["safe_style_match"][::2] == 0).all()
+    np.testing.assert_allclose(found["safe_style_match"][1::2], found["style_match"][1::2])
+    assert (found["style_match"][1::2] > 0).all()
+    np.testing.assert_allclose(found["collision"][::2], 0.5)
+
+
 def test_what_is_written_is_read_back(half, checkpoint, tmp_path):
     tuned: Any = TunedPlans(checkpoint=checkpoint, moments=1).open().policy
     with torch.no_grad():

@@ -4,7 +4,8 @@
 hidden bilinear utility. A policy with its own vectors starts as a plain fit to what is logged, and
 is tuned on pairs of the logged response and the same with one to four digits that another context
 wants. Compared at equal steps: DPO; DPO with the degree read off the policy's inside; the same with
-degrees shuffled; and Preference Ranking, which is told the same degrees by its grades.
+degrees shuffled among the spoilt, so that whole or spoilt is still told; and Preference Ranking,
+which is told the same degrees by its grades.
 
 On held-out contexts: `probe`, the accuracy of a linear readout of the degree fitted afterwards to
 the frozen inside (chance 0.2); `order`, Spearman's correlation of the implicit reward with minus

@@ -62,11 +62,12 @@ def diagnose(
     from personalize.diagnosis.page import page
     from personalize.diagnosis.tables import ROWS
     from personalize.diagnosis.tuning_run import TuningRun
+    from personalize.preference_optimization.policy import frozen_copy
 
     runs = named_runs([TuningRun.of(Path(path)) for path in options.after])
     first = TuningRun.of(Path(options.before)) if options.before else None
     half, device = options.half.open(), torch_device()
-    start = half.policy if first is None else first.policy(half.policy)
+    start = frozen_copy(half.policy) if first is None else first.policy(half.policy)
     start = start.to(device).eval()
     found = held_out(half, options, start, device)
     check_fits(found)

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, final, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -145,4 +144,4 @@ def represented(
     if len(batch.contexts) == rows:
         return policy.represented(batch.contexts, batch.responses)
     flat = policy.represented(batch.contexts, batch.responses.flatten(0, 1)[:, None])
-    return torch.stack(flat[:, 0].split(count))
+    return flat[:, 0].unflatten(0, (rows, count))

@@ -19,6 +19,7 @@ from personalize.diagnosis.verdict import verdict
 from personalize.preference_optimization.extremes import PairsByReward
 from personalize.preference_optimization.policy import Policy
 from personalize.preference_optimization.tabular_policy import TabularPolicy
+from personalize.preference_optimization.target_pairs import TargetAgainstOthers
 from personalize.preference_optimization.tunable import Evaluation, Judged
 from tests.personalize.preference_optimization.toy_tunable import ToySource, ToyTunable
 
@@ -52,6 +53,27 @@ def test_scores_do_not_hang_on_the_size_of_pieces():
     np.testing.assert_array_equal(
         one.scores(half.policy, one.compared), other.scores(half.policy, other.compared)
     )
+
+
+def test_every_pair_of_a_list_has_its_own_loser_and_scores():
+    half = ToyTunable()
+    found = found_of(half, builder=TargetAgainstOthers(negatives=3))
+    assert found.compared.rows.shape[1] == 4
+    after = moved(half.policy)
+    scores = [found.scores(policy, found.compared) for policy in (after, half.policy)]
+    pairs = found.pairs(*scores)
+    winner, loser = (torch.as_tensor(rows) for rows in found.rows())
+    candidates = found.candidates
+    assert len(pairs) == int(found.compared.present[:, 1:].sum()) == len(set(loser.tolist()))
+    np.testing.assert_array_equal(found.origins, candidates.origin[loser].numpy())
+    kinds = half.kinds(candidates.context)
+    for policy, (first, other) in (
+        (after, (pairs.winner, pairs.loser)),
+        (half.policy, (pairs.reference_winner, pairs.reference_loser)),
+    ):
+        table = table_of(policy).log_softmax(-1)[kinds, candidates.response].numpy()
+        np.testing.assert_allclose(first, table[winner], atol=1e-5)
+        np.testing.assert_allclose(other, table[loser], atol=1e-5)
 
 
 def test_scores_with_noise_are_averaged_over_the_same_draws_for_every_policy():

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.methods import value_drift
 from personalize.evaluation.value_drift import drift_report, value_gap
 
 NAMES = ("cheap", "middling", "dear")
@@ -69,6 +71,25 @@ def test_the_value_gap_by_hand():
     assert value_gap(
         np.array([2, 2]), np.array([0, 0]), NAMES, contexts=np.array([5, 5])
     )["dear"].rows == 1  # fmt: skip
+
+
+def test_pairs_of_the_experiment_have_the_gaps_it_says():
+    generator = torch.Generator().manual_seed(0)
+    for kind, maker in value_drift.MAKERS.items():
+        lists = maker(600, 1, generator)
+        assert lists.shape == (600, 2)
+        assert (lists[:, 0] != lists[:, 1]).all()
+        winner, loser = (value_drift.CATEGORY[lists[:, place]].numpy() for place in (0, 1))
+        gap = value_gap(winner, loser, value_drift.CATEGORIES)
+        means = [gap[name].mean for name in value_drift.CATEGORIES]
+        if kind == "gap":
+            assert means == [0, 1, -1]
+        else:
+            assert means == pytest.approx([0, 0, 0], abs=0.1)
+        if kind == "one category":
+            assert (winner == loser).all()
+        if kind in ("one category", "any category"):
+            assert (lists[:, 0] // 3 > lists[:, 1] // 3).all()
 
 
 @pytest.mark.parametrize(

@@ -252,11 +252,13 @@ def test_the_degree_is_read_off_the_inside_by_how_far_grades_fall():
 def test_what_is_shown_of_responses_follows_contexts_that_vary():
     mine = showing()
     batch = replace(
-        compared([[0, 1], [2, 3]]), contexts=NumberedContexts(torch.tensor([0, 1, 1, 0]))
+        compared([[0, 1, 4], [2, 3, 1]]),
+        contexts=NumberedContexts(torch.tensor([0, 1, 0, 1, 0, 1])),
     )
     found = represented(mine, batch)
     torch.testing.assert_close(found[0, 1], mine.contexts[1] * mine.rows[1])
-    torch.testing.assert_close(found[1, 0], mine.contexts[1] * mine.rows[2])
+    torch.testing.assert_close(found[0, 2], mine.contexts[0] * mine.rows[4])
+    torch.testing.assert_close(found[1, 1], mine.contexts[0] * mine.rows[3])
 
 
 def test_a_policy_that_shows_nothing_has_no_degree():

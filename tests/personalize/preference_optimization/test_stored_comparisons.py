@@ -202,3 +202,16 @@ def test_what_is_kept_is_what_is_compared() -> None:
         for row in kept.compared.rows
     ]
     assert mine == theirs
+
+
+def test_a_comparison_belongs_with_the_context_of_its_best(tmp_path) -> None:
+    (tmp_path / "own.csv").write_text("comparison,place,context,response\n1,1,5,8\n1,0,6,8\n")
+    _, _, _, origin = comparisons_of_table(own_comparisons(tmp_path / "own.csv"))
+    assert origin.tolist() == [6]
+
+
+def test_a_comparison_of_one_is_named() -> None:
+    table = comparison_table(compared(), CONTEXT, RESPONSE, ORIGIN)
+    alone = table.filter((pl.col("comparison") == 0) | (pl.col("place") == 0))
+    with pytest.raises(InputError, match=r"must number the places .*; comparison 1 does not"):
+        comparisons_of_table(alone)

@@ -124,6 +124,8 @@ def test_swapped_contexts_are_the_same_history_under_other_preferences(tmp_path)
     assert torch.equal(another.preference_text_ids, plain.preference_text_ids[partners])
     assert torch.equal(another.preference_avoid, plain.preference_avoid[partners])
     assert another.preference_mask.any(-1).all()
+    assert torch.equal(another.preference_mask, plain.preference_mask[partners])
+    assert not torch.equal(another.preference_mask, plain.preference_mask)
     reversed_ = contexts.batch(contexts.under(rows, REVERSED))
     assert torch.equal(reversed_.preference_text_ids, plain.preference_text_ids)
     assert torch.equal(reversed_.preference_mask, plain.preference_mask)
@@ -234,10 +236,22 @@ def test_rivals_are_those_of_the_generator_before_tuning(one_world):
         for weight in tuned.parameters():
             weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     late = half.evaluate(tuned, TEST)
-    half.policy.load_state_dict(tuned.state_dict())  # trained in place before it was ever asked
-    again = half.evaluate(half.policy, TEST)
+    in_place = opened(one_world)  # trained before it was ever asked
+    in_place.policy.load_state_dict(tuned.state_dict())
+    again = in_place.evaluate(in_place.policy, TEST)
     for name, values in late.values.items():
         np.testing.assert_array_equal(values, again.values[name])
+
+
+def test_who_prefers_nothing_is_not_asked_whether_preferences_are_followed(one_world):
+    half = opened(one_world)
+    silent, *others = half.contexts(TEST).tolist()
+    half.contexts_of.rows.preference_mask[silent] = False
+    found = half.evaluate(half.policy, TEST).values["follows_preferences"]
+    assert np.isnan(found[0])
+    asked_for_silence = half.contexts_of.partners[torch.tensor(others)] == silent
+    assert np.isnan(found[1:][asked_for_silence.numpy()]).all()
+    assert not np.isnan(found).all()
 
 
 def test_groups_are_thirds_of_history_lengths_or_tastes(one_world, mender):

@@ -1,10 +1,11 @@
 """Shaping on and off under a reward model that was hardly trained, on a real recommender.
 
 A reward model learns for a few steps, or until it is done, what people met next; a recommender is
-then tuned by GRPO to please it: by the raw score, by PAR, by scores in the unit range, at two weights
-of the divergence. The proxy is the model's score of what the tuned recommender draws for other
-people; the truth is how like the item that was met next the drawn items are, and how often they
-are it, neither of which the model is told. Over-optimised is what pleases more and is worse.
+then tuned by GRPO to please it: by the raw score and by PAR, with advantages as large as rewards
+say and the divergence taken off them, or scaled within each group beside a penalty. The proxy is
+the model's score of what the tuned recommender draws for other people; the truth is how like the
+item that was met next the drawn items are, and how often they are it, neither of which the model
+is told. Over-optimised is what pleases more and is worse.
 """
 
 import argparse
@@ -24,22 +25,24 @@ from personalize.preference_optimization.policy import Policy, frozen_copy
 from personalize.preference_optimization.rolling_out import rolled_out
 from personalize.preference_optimization.rollout_objective import Drawing, RolloutObjective
 from personalize.preference_optimization.tunable import TEST, TRAINING, Tunable
+from personalize.rewards.advantage import Advantage, NormalizeThenSum, NoScale
 from personalize.rewards.combination import WeightedSum
 from personalize.rewards.learned_reward import LearnedSource
 from personalize.rewards.pipeline import RewardPipeline
 from personalize.rewards.shaping import (
     PreferenceAsReward,
     Shaping,
-    UnitRangeShaping,
     Unshaped,
 )
 from recsys.item_rewards import Hit, TargetLikeness
 from recsys.tuning import TunedItems
 
-SHAPINGS: dict[str, Shaping] = {
-    "raw": Unshaped(),
-    "PAR": PreferenceAsReward(),
-    "unit range": UnitRangeShaping(),
+UNSCALED = NormalizeThenSum(NoScale(), NoScale())
+SHAPINGS: dict[str, tuple[Shaping, Advantage | None]] = {
+    "raw": (Unshaped(), UNSCALED),
+    "PAR": (PreferenceAsReward(), UNSCALED),
+    "raw, groups scaled": (Unshaped(), None),
+    "PAR, groups scaled": (PreferenceAsReward(), None),
 }
 DRAWN = 8
 CRITERION = (
@@ -54,12 +57,12 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="run of a recommender")
     parser.add_argument("--preferences", type=Path, help="artifact `preferences`")
     parser.add_argument("--out", type=Path, required=True, help="folder for reward models")
-    parser.add_argument("--steps", type=int, default=120, help="tuning steps")
+    parser.add_argument("--steps", type=int, default=80, help="tuning steps")
     parser.add_argument("--batch", type=int, default=32, help="contexts in a step")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--reward-steps", type=int, nargs="+", default=[4, 600])
-    parser.add_argument("--kl", type=float, nargs="+", default=[0.0, 0.1])
+    parser.add_argument("--kl", type=float, nargs="+", default=[0.05])
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -69,9 +72,9 @@ def main() -> None:
         before = truth(half.policy, half)
         rows.append(shown("untuned", reward_steps, 0.0, before, before))
         for kl_weight in options.kl:
-            for name, shaping in SHAPINGS.items():
+            for name, shaped in SHAPINGS.items():
                 after = [
-                    truth(tuned(half, shaping, kl_weight, options, seed), half)
+                    truth(tuned(half, shaped, kl_weight, options, seed), half)
                     for seed in range(options.seeds)
                 ]
                 mean = {key: np.mean([one[key] for one in after], axis=0) for key in before}
@@ -118,14 +121,27 @@ def judged_half(options: argparse.Namespace, reward_steps: int) -> Tunable:
 
 
 def tuned(
-    half: Tunable, shaping: Shaping, kl_weight: float, options: argparse.Namespace, seed: int
+    half: Tunable,
+    shaped: tuple[Shaping, Advantage | None],
+    kl_weight: float,
+    options: argparse.Namespace,
+    seed: int,
 ) -> Policy:
     """A copy that was tuned by GRPO on the model's score alone."""
     policy = frozen_copy(half.policy).requires_grad_(requires_grad=True)
     reference = frozen_copy(half.policy)
     weights = tuple(1.0 if number == 0 else 0.0 for number in range(len(half.reward_names)))
-    pipeline = RewardPipeline(combination=WeightedSum(weights), shaping=shaping)
-    objective = RolloutObjective(pipeline=pipeline, drawing=Drawing(DRAWN), kl_weight=kl_weight)
+    shaping, advantage = shaped
+    in_reward = kl_weight if advantage is not None else 0.0
+    pipeline = RewardPipeline(
+        combination=WeightedSum(weights),
+        shaping=shaping,
+        advantage=advantage,
+        kl_weight=in_reward,
+    )
+    objective = RolloutObjective(
+        pipeline=pipeline, drawing=Drawing(DRAWN), kl_weight=kl_weight - in_reward
+    )
     contexts = torch.as_tensor(half.contexts(TRAINING))
     targets = LoggedTargets(contexts)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=options.rate, weight_decay=0.0)
@@ -198,7 +214,7 @@ def shown(
         "by_person": after["likeness"],
     }
     print(
-        f"reward model of {reward_steps:4} steps, KL weight {kl_weight:5.3f}, {name:10}: proxy "
+        f"reward model of {reward_steps:4} steps, KL weight {kl_weight:5.3f}, {name:18}: proxy "
         f"{row['proxy']:+.3f}, likeness {row['likeness']:.4f} "
         f"({change.mean:+.4f} [{change.low:+.4f}, {change.high:+.4f}]), hits {row['hit']:.4f}, "
         f"KL {row['kl']:.2f}",

@@ -95,7 +95,8 @@ def main() -> None:
     options = parser.parse_args()
     half = opened(options)
     settings = Settings(options.steps, options.batch_size, options.beta, options.group_size)
-    rates = dict.fromkeys(methods(settings), options.rates) | {PLAIN: options.plain_rates}
+    rates: dict[str, list[float]] = {name: [*options.rates] for name in methods(settings)}
+    rates[PLAIN] = options.plain_rates
     found = experiment(half, settings, rates, options.seeds, options.contexts)
     print_table(found)
     if options.json:

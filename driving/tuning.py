@@ -133,7 +133,7 @@ def imitated(
     futures = dict.fromkeys(styles, logged)
     if teacher is not None:
         drives = teacher_drives(teacher, moments.world.sample_ids.numpy())
-        futures = {name: _of_teacher(drives, asked, logged) for name, asked in styles.items()}
+        futures = {name: of_teacher(drives, asked, logged) for name, asked in styles.items()}
     return torch.stack(list(futures.values()), 1).flatten(0, 1)
 
 
@@ -159,11 +159,12 @@ def teacher_drives(teacher: Artifact, samples: Int[np.ndarray, " moment"]) -> Dr
     return poses.float(), mask & (displacement == 0).all(-1), values.float(), asked
 
 
-def _of_teacher(
+def of_teacher(
     drives: Drives,
     style: StyleCondition,
     logged: Float[Tensor, "moment time 3"],
 ) -> Float[Tensor, "moment time 3"]:
+    """The first drive that counts and was told the very style; what was logged where none was."""
     poses, there, values, asked = drives
     same = (asked == style.mask[:, None]).all(-1)
     same &= ((values - style.values[:, None]).abs() * asked < 1e-4).all(-1)

@@ -1,11 +1,11 @@
 """Turning doubtful labels round: does it help where many are wrong, and hurt where few are?
 
-400 pairs of 16 features under a linear taste, of which 5, 15, 25 or 35 % have the wrong label. Ten
-reward models on bootstrap samples say how strongly they agree with each label; a reward model is
-then fitted to the labels as they are, with the most doubtful fifth turned round, with the share
-that is best on 100 clean pairs, with soft labels, with margins, and to the true labels. All are
-judged on 4000 clean pairs. `--width` gives the models a hidden layer, with which they can learn
-wrong labels by heart.
+2000 pairs (`--pairs`) of 16 features under a linear taste, of which 5, 15, 25 or 35 % have the
+wrong label. Ten reward models on bootstrap samples say how strongly they agree with each label; a
+reward model is then fitted to the labels as they are, with the most doubtful fifth turned round,
+with the share that is best on 100 clean pairs, with soft labels, with margins, and to the true
+labels. All are judged on 4000 clean pairs. `--width` gives the models a hidden layer, with which
+they can learn wrong labels by heart.
 """
 
 import argparse
@@ -33,9 +33,15 @@ from personalize.preference_optimization.label_cleaning import (
 from personalize.rewards.bradley_terry import RewardTraining, seeded, train
 from personalize.rewards.feature_comparisons import FeatureTable
 from personalize.rewards.group_heads import EnsembleHead
-from personalize.rewards.preference_model import PlainFeatures, PreferenceModel, Sizes
+from personalize.rewards.heads import ScalarHead
+from personalize.rewards.preference_model import (
+    LayeredEncoder,
+    PlainFeatures,
+    PreferenceModel,
+    Sizes,
+)
 
-FEATURES, PAIRS, CLEAN, TEST, MEMBERS = 16, 400, 100, 4000, 10
+FEATURES, CLEAN, TEST, MEMBERS = 16, 100, 4000, 10
 NOISES, SHARES, FIXED = (0.05, 0.15, 0.25, 0.35), (0.05, 0.1, 0.2, 0.3), 0.2
 CRITERION = (
     "at 25 % wrong labels at least 0.8 of the fifth turned round are wrong and accuracy rises; at "
@@ -48,13 +54,13 @@ def main() -> None:
     """Run all seeds, print the table and, with `--json`, one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=2000, help="labels to learn from")
     parser.add_argument("--width", type=int, default=0, help="of a hidden layer; 0 is linear")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = {
-        f"{noise:g}": experiment(tuple(range(options.seeds)), noise, options.width)
-        for noise in NOISES
+        f"{noise:g}": experiment(tuple(range(options.seeds)), noise, options) for noise in NOISES
     }
     for noise, measures in found.items():
         print(f"wrong labels {noise}:")
@@ -67,6 +73,7 @@ def main() -> None:
                     "noise": found,
                     "seeds": list(range(options.seeds)),
                     "width": options.width,
+                    "pairs": options.pairs,
                     "criterion": CRITERION,
                     "shown": is_shown(found),
                 }
@@ -85,9 +92,11 @@ def is_shown(found: dict[str, dict[str, Any]]) -> bool:
     )
 
 
-def experiment(seeds: tuple[int, ...], noise: float, width: int) -> dict[str, dict[str, float]]:
+def experiment(
+    seeds: tuple[int, ...], noise: float, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
     """All measures over seeds, with those of the paired differences."""
-    rows = [one_seed(seed, noise, width) for seed in seeds]
+    rows = [one_seed(seed, noise, options.width, options.pairs) for seed in seeds]
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     for name in list(columns):
         if name.startswith("accuracy, ") and name != "accuracy, as they are":
@@ -96,14 +105,14 @@ def experiment(seeds: tuple[int, ...], noise: float, width: int) -> dict[str, di
     return {name: vars(bootstrap_interval(values)) for name, values in columns.items()}
 
 
-def one_seed(seed: int, noise: float, width: int) -> dict[str, float]:
+def one_seed(seed: int, noise: float, width: int, pairs: int) -> dict[str, float]:
     """One taste, one set of labels, all treatments."""
     generator = Generator().manual_seed(seed)
     taste = torch.randn(FEATURES, generator=generator)
-    table, true = drawn_pairs(PAIRS, taste, generator)
+    table, true = drawn_pairs(pairs, taste, generator)
     clean = drawn_pairs(CLEAN, taste, generator)
     test = drawn_pairs(TEST, taste, generator)
-    wrong = torch.rand(PAIRS, generator=generator) < noise
+    wrong = torch.rand(pairs, generator=generator) < noise
     noisy = replace(true, rows=torch.where(wrong[:, None], true.rows.flip(1), true.rows))
     strengths = voted(table, noisy, width, seed)
 
@@ -153,21 +162,22 @@ def voted(table: FeatureTable, labels: ComparedRows, width: int, seed: int) -> S
 
 
 def fitted(
-    table: FeatureTable, labels: ComparedRows, width: int, seed: int, *, members: int = 2
+    table: FeatureTable, labels: ComparedRows, width: int, seed: int, *, members: int = 1
 ) -> PreferenceModel:
-    """A model of some bootstrapped members; two are what a single one would be, and its copy."""
+    """One model of all labels, or several of bootstrap samples."""
     sizes = Sizes(1, FEATURES, comparisons=len(labels))
 
     def build() -> PreferenceModel:
-        encoder = PlainFeatures(sizes)
-        head = EnsembleHead(sizes, encoder.width, members=members, width=width, seed=seed)
-        if members < MEMBERS:
-            head.counts.fill_(1.0)  # the same data for both
-        return PreferenceModel(encoder, head)
+        plain = PlainFeatures(sizes)
+        if members > 1:
+            head = EnsembleHead(sizes, plain.width, members=members, width=width, seed=seed)
+            return PreferenceModel(plain, head)
+        encoder = LayeredEncoder(sizes, width=width, layers=1) if width else plain
+        return PreferenceModel(encoder, ScalarHead(sizes, encoder.width))
 
     model = seeded(build, seed)
     contrast = DPO(beta=1.0)
-    training = RewardTraining(steps=200, learning_rate=3e-2, weight_decay=1e-2, seed=seed)
+    training = RewardTraining(steps=100, learning_rate=6e-2, weight_decay=1e-2, seed=seed)
     batch = table.compared(labels)
 
     def loss(chosen: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ from personalize.rewards.regret import RegretHead, regret_features, successor_fe
 STATES, FEATURES, ACTIONS, STEPS, DISCOUNT, POLICIES = 12, 3, 3, 3, 0.8, 8
 WALKS, PAIRS, CHECKED, TEST, SHARPNESS = 800, 600, 300, 4000, 3.0
 LAWS = ("partial return", "regret", "majority", "circle")
-LENGTHS = (60, 60, 130, 250)
+LENGTHS = (50, 100, 200)
 """Steps after each of which the model is looked at."""
 MODELS = ("partial return", "regret", "score", "rotation")
 CRITERION = (
@@ -57,7 +57,7 @@ CRITERION = (
 def main() -> None:
     """Run all seeds, print the table and, with `--json`, one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -37,4 +37,6 @@ def rolled_out(
     if objective.judges_reference and reference is not None:
         best = reference.sample(contexts, 1, seed=seed, beam=True)
         other = half.judge(numbers.cpu(), best.responses).reward
-    return Rollouts(drawn, judged.reward, judged.gate, other, half.reward_names)
+    return Rollouts(
+        drawn, judged.reward, judged.gate, other, half.reward_names, judged.context_weights
+    )

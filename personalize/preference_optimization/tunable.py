@@ -23,10 +23,12 @@ class Judged:
     Attributes:
         reward: Named qualities of every response, as in `Tunable.reward_names`; higher is better.
         gate: Whether it passes every safety gate; all true where there are none.
+        context_weights: How much each quality matters in each context, where the half knows.
     """
 
     reward: Float[Tensor, "batch particle dimension"]
     gate: Bool[Tensor, "batch particle"]
+    context_weights: Float[Tensor, "batch dimension"] | None = None
 
 
 @dataclass(frozen=True)

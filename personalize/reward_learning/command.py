@@ -59,18 +59,20 @@ one stopped.
 """
 
 
+DOOR = ExperimentDoor(
+    program="personalize reward",
+    help=HELP,
+    sections=SECTIONS,
+    linked=frozenset({"model.sizes", "model.seed", "data.seed", "early_stopping.monitor"}),
+)
+
+
 def reward(arguments: Sequence[str]) -> int:
     """Learn a reward model; see `personalize reward --help`.
 
     Raises:
         InputError: If an option, a configuration, an input or a checkpoint is wrong.
     """
-    door = ExperimentDoor(
-        program="personalize reward",
-        help=HELP,
-        sections=SECTIONS,
-        linked=frozenset({"model.sizes", "model.seed", "data.seed", "early_stopping.monitor"}),
-    )
     options = split_arguments(arguments)
     if options.help == "short":
         sys.stdout.write(HELP)
@@ -80,11 +82,11 @@ def reward(arguments: Sequence[str]) -> int:
         if base is not None:
             options = options_over(options, base, Path(scratch))
         if not options.help:
-            check_configuration(options, door)
-        return _train(door, options)
+            check_configuration(options, DOOR)
+        return _train(options)
 
 
-def _train(door: ExperimentDoor, options: FrontOptions) -> int:
+def _train(options: FrontOptions) -> int:
     from jsonargparse import set_parsing_settings
 
     from personalize.experiment_cli import Experiment, run_experiment
@@ -94,7 +96,7 @@ def _train(door: ExperimentDoor, options: FrontOptions) -> int:
 
     set_parsing_settings(subclasses_enabled=[Sizes])  # linked whole, not option by option
     experiment = Experiment(
-        door=door,
+        door=DOOR,
         model_class=RewardModule,
         data_class=RewardData,
         link=link_data,

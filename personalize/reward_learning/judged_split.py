@@ -104,8 +104,7 @@ def stored_splits(half: Tunable, stored: StoredComparisons, *, seed: int) -> lis
         InputError: If there are too few contexts for three parts.
     """
     table = row_features(half, stored.context, stored.responses[stored.response])
-    first = stored.context[stored.compared.rows[:, 0]]
-    known, number = torch.unique(first, return_inverse=True)
+    known, number = torch.unique(stored.origin, return_inverse=True)
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
     ends = [round(share * len(known)) for share in (*PARTS, 1.0)]
     if len({0, *ends}) < len(ends) + 1:

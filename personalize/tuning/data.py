@@ -59,9 +59,10 @@ class TuningData(L.LightningDataModule):
             half: Which artifacts to tune from.
             builder: Makes comparisons of what can be compared in a context; None tunes on logged
                 targets, or on what the policy draws.
-            comparisons: Artifact `comparisons` to read instead: of `personalize compare`, or a
-                user's own. Those in contexts of the validation split are held out, those in
-                contexts of the test split are left out, and all others are trained on.
+            comparisons: Artifact `comparisons` to read instead: of `personalize compare`, from a
+                builder or a user's own table. Those that belong with contexts of the validation
+                split are held out, those of the test split are left out, and all others are
+                trained on.
             contexts: Training contexts that are used, at most.
             validation_contexts: Contexts whose comparisons are held out, at most.
             batch_size: Comparisons, or contexts, in a step.
@@ -165,15 +166,15 @@ class TuningData(L.LightningDataModule):
         return ComparisonSet.of_candidates(self._builder(candidates, seed=seed), candidates)
 
     def _read(self, split: str) -> ComparisonSet:
-        """The stored comparisons of a split, by the context of what was preferred."""
+        """The stored comparisons of a split, by the context that they belong with."""
         stored = self._stored
         if stored is None:
             raise TypeError("there are no stored comparisons.")
-        first = stored.context[stored.compared.rows[:, 0]]
-        held_out = torch.isin(first, torch.as_tensor(self.half.contexts(VALIDATION)))
-        tested = torch.isin(first, torch.as_tensor(self.half.contexts(TEST)))
-        kept = stored.some(held_out if split == VALIDATION else ~held_out & ~tested)
-        return ComparisonSet.of(kept.compared, kept.context, kept.response, kept.responses)
+        held_out = torch.isin(stored.origin, torch.as_tensor(self.half.contexts(VALIDATION)))
+        tested = torch.isin(stored.origin, torch.as_tensor(self.half.contexts(TEST)))
+        return stored.some(
+            held_out if split == VALIDATION else ~held_out & ~tested
+        ).comparison_set()
 
     def train_dataloader(self) -> StatefulLoader[ComparisonBatch]:
         """Comparisons or contexts in random order; the order depends on seed and epoch alone."""

@@ -51,10 +51,10 @@ def test_the_harder_the_ego_brakes_the_harder_does_who_follows():
 
 
 def test_the_braking_is_that_of_a_slow_loop():
-    ride = ride_of([braking(10.0, 4.0)])
-    world = world_with(-16.0, mps=12.0)
+    ride = ride_of([braking(12.0, 5.0)])
+    world = world_with(-45.0, mps=12.0)
     follow = CarFollowing(*(torch.tensor(value) for value in (1.5, 1.0, 1.0, 2.0)))
-    gap, speed, hardest = 16.0 - 4.5, 12.0, 0.0
+    gap, speed, hardest = 45.0 - 4.5, 12.0, 0.0
     speeds = ride.speed_mps[0, 0].tolist()
     for number in range(30):
         wanted = float(follow.acceleration(*map(torch.tensor, (speed, 12.0, gap, speeds[number]))))
@@ -62,6 +62,7 @@ def test_the_braking_is_that_of_a_slow_loop():
         after = max(speed + wanted * 0.1, 0.0)
         gap += 0.1 * ((speeds[number] + speeds[number + 1]) / 2 - (speed + after) / 2)
         speed = after
+    assert hardest > 1.5
     found, _ = follower_braking(world, ride)
     assert float(found[0, 0]) == pytest.approx(hardest, rel=1e-4)
 

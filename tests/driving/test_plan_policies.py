@@ -272,6 +272,17 @@ def test_a_chain_ends_in_the_poses_it_means(planner, context):
     torch.testing.assert_close(poses, expected)
 
 
+def test_a_chain_is_drawn_with_less_noise_than_it_is_scored_by(planner, context):
+    policy = ChainPolicy(planner, least_drawn=0.07, least_scored=0.3)
+    drawn = policy.sample(context.rows(slice(0, 1)), 600, seed=0)
+    index = policy._anchor_of(drawn.responses[0, :, 0, :, :2])
+    anchor = int(index.mode().values)
+    last = drawn.responses[0, index == anchor, -2, :, :2].mean(-2)
+    assert len(last) > 50
+    spread = (last - last.mean(0)).std(0)
+    torch.testing.assert_close(spread, torch.full((2,), 0.07), rtol=0.25, atol=0)
+
+
 def test_a_chain_of_the_likeliest_is_scored_at_its_means(planner, context):
     policy = ChainPolicy(planner, discount=1.0)
     drawn = policy.sample(context, 2, seed=0, beam=True)

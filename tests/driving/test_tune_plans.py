@@ -23,7 +23,13 @@ def checkpoint(paths, tmp_path_factory) -> Path:
     return write_random_planner(tmp_path_factory.mktemp("runs") / "diffusion", paths)
 
 
-@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[] if "near" in path.stem else pytest.mark.slow)
+        for path in CONFIGURATIONS
+    ],
+)
 def test_every_configuration_tunes_and_its_checkpoint_plans(path, paths, checkpoint, tmp_path):
     run, half = tmp_path / "run", "--data.half.init_args"
     options = [f"{half}.{name}={paths[name]}" for name in paths]

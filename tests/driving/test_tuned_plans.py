@@ -30,7 +30,7 @@ from driving.planner.diffusion_policy import DiffusionPolicy
 from driving.planner.ego_mlp import EgoMlp
 from driving.planner.planner import StyleCondition
 from driving.tuned_plans import TunablePlans
-from driving.tuning import TunedPlans, imitated
+from driving.tuning import TunedPlans, imitated, of_teacher, teacher_drives
 from personalize.checkpoint import KIND
 from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION
 from tests.driving.planning_artifacts import write_planning_artifacts
@@ -204,6 +204,16 @@ def test_the_spread_is_that_of_candidates_that_passed_within_their_moment():
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+def test_half_a_collision_and_leaving_the_road_both_fail_the_gate():
+    safe = torch.tensor([[1.0, 0.5, 0.0, 1.0]])
+    road = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    nothing = torch.zeros(1, 4, len(GOAL_NAMES))
+    driven = DrivenPlans(
+        Measured(nothing, nothing.bool()), {"no_collision": safe, "drivable_area": road}
+    )
+    assert driven.gate.tolist() == [[True, False, False, False]]
+
+
 def test_every_anchor_answers_and_the_target_stands_last(half):
     contexts = torch.from_numpy(half.contexts(TRAINING))[:3]
     found = half.candidates(contexts, half.policy, seed=0)
@@ -262,6 +272,22 @@ def test_a_style_is_imitated_from_the_teacher_and_else_from_the_log(half, paths)
     torch.testing.assert_close(logged[..., :2], moments.world.ego_poses[:, times, :2].clone())
 
 
+def test_a_drive_that_is_missing_or_began_elsewhere_is_not_imitated(half, paths, monkeypatch):
+    teacher = read_artifact(paths["teacher"], kind="teacher")
+    ids = half._moments.world.sample_ids.numpy()
+    poses, there, values, asked = teacher_drives(teacher, ids)
+    style = StyleCondition(values[:, 1].clone(), asked[:, 1].clone())
+    logged = torch.zeros(len(ids), 8, 3)
+    assert torch.equal(of_teacher((poses, there, values, asked), style, logged), poses[:, 1])
+    none = of_teacher((poses, torch.zeros_like(there), values, asked), style, logged)
+    assert torch.equal(none, logged)
+
+    arrays = dict(teacher.arrays("teacher"))
+    arrays["displacement"] = arrays["displacement"] + np.float32(0.1)
+    monkeypatch.setattr(type(teacher), "arrays", lambda *_: arrays)
+    assert not teacher_drives(teacher, ids)[1].any()
+
+
 def test_an_evaluation_drives_the_planners_own_plan(half):
     found = half.evaluate(half.policy, VALIDATION)
     contexts = torch.from_numpy(half.contexts(VALIDATION))
@@ -284,6 +310,23 @@ def test_an_evaluation_drives_the_planners_own_plan(half):
     known = np.isfinite(tau[::2])
     np.testing.assert_allclose(tau[::2][known], faster[known])
     assert found.groups == ["lane_following"] * 8
+
+
+def test_who_fails_a_gate_matches_no_style_safely(half, monkeypatch):
+    """Every second plan is taken to have hit somebody."""
+
+    def struck(moments, rows, poses):
+        found = drive(moments, rows, poses)
+        hit = (torch.arange(len(rows)) % 2 == 0)[:, None]
+        parts = found.parts | {"no_collision": torch.where(hit, 0.5, 1.0)}
+        return replace(found, parts=parts | {"drivable_area": torch.ones_like(hit).float()})
+
+    monkeypatch.setattr("driving.tuned_plans.drive", struck)
+    found = half.evaluate(half.policy, VALIDATION).values
+    assert (found["safe_style_match"][::2] == 0).all()
+    np.testing.assert_allclose(found["safe_style_match"][1::2], found["style_match"][1::2])
+    assert (found["style_match"][1::2] > 0).all()
+    np.testing.assert_allclose(found["collision"][::2], 0.5)
 
 
 def test_what_is_written_is_read_back(half, checkpoint, tmp_path):

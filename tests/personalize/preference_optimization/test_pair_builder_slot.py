@@ -1,14 +1,9 @@
 """Every pair builder obeys the slot's laws; builders are found by walking the package."""
 
-import atexit
 import inspect
-import itertools
 import pkgutil
-import shutil
-import tempfile
 from dataclasses import fields, replace
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,14 +23,9 @@ from personalize.preference_optimization.extremes import (
     WholeRankings,
 )
 from personalize.preference_optimization.follow_up import FollowUpPairs
-from personalize.preference_optimization.given_comparisons import GivenComparisons
 from personalize.preference_optimization.hindsight import HindsightPairs
 from personalize.preference_optimization.near_misses import NearMisses
 from personalize.preference_optimization.ranked_pairs import RankedPairs
-from personalize.preference_optimization.stored_comparisons import (
-    StoredComparisons,
-    write_comparisons,
-)
 from personalize.preference_optimization.target_pairs import (
     Drawn,
     Nearest,
@@ -88,24 +78,7 @@ def seen_after(candidates: Candidates, better: int, worse: int) -> bool:
     return judged[better] > judged[worse]
 
 
-RESPONSES = torch.arange(9)
-STORED = StoredComparisons(
-    ComparedRows.of(torch.tensor([[o * 9 + a, o * 9 + b] for o in range(5) for a, b in
-                                  itertools.pairwise(range(9))]), "given"),
-    torch.arange(5).repeat_interleave(9), RESPONSES.repeat(5),
-    torch.arange(5).repeat_interleave(8), RESPONSES, {},
-)  # fmt: skip
-FOLDER = Path(tempfile.mkdtemp()) / "comparisons"
-atexit.register(shutil.rmtree, FOLDER.parent)
-write_comparisons(FOLDER, STORED, command="test", configuration={}, inputs={})
-
-
-def as_stored(candidates: Candidates, better: int, worse: int) -> bool:
-    return int(candidates.response[worse]) == int(candidates.response[better]) + 1
-
-
 EXAMPLES = {
-    "given": (GivenComparisons(FOLDER), as_stored),
     "best": (BestAgainstWorst(BOTH, 0.1), better_by(BOTH, 0.1)),
     "random": (PairsByReward(BOTH, 0.1, 3), better_by(BOTH, 0.1)),
     "lists": (WholeRankings(BOTH, 3, 0.1), better_by(BOTH, 0.1)),
@@ -124,7 +97,7 @@ EXAMPLES = {
     "partial": (HindsightPairs(OTHER, WISH, see_both=False), seen_after),
     "follow-up": (FollowUpPairs(("wish",), ("other",)), better_by({"wish": 1.0, "other": -1.0})),
 }
-BY_SAFETY = {"given", "near", "near, drawn", "any", "ranked"}
+BY_SAFETY = {"near", "near, drawn", "any", "ranked"}
 BY_TARGET = {"likeliest", "nearest", "drawn", "opponents"}
 builders = pytest.mark.parametrize("name", EXAMPLES)
 seeds = given(st.integers(0, 10_000))
@@ -258,8 +231,7 @@ def test_something_is_built_and_annotators_are_told(name: str) -> None:
     rows = candidates(2, origins=40)
     found = EXAMPLES[name][0](rows)
     assert len(found) >= 5
-    if name != "given":
-        assert torch.equal(found.annotator, rows.group[found.rows[:, 0]])
+    assert torch.equal(found.annotator, rows.group[found.rows[:, 0]])
 
 
 @builders
@@ -293,8 +265,6 @@ def test_a_configuration_can_name_every_builder(name: str) -> None:
     choice = getattr(builder, "choice", None)
     if choice is not None:
         options["choice"] = {"class_path": f"{type(choice).__module__}.{type(choice).__name__}"}
-    if name == "given":
-        options["comparisons"] = str(FOLDER)
     path = f"{type(builder).__module__}.{type(builder).__name__}"
     parsed = parser.parse_object({"builder": {"class_path": path, "init_args": options}})
     assert parser.instantiate(parsed).builder == builder

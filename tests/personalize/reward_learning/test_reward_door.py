@@ -9,7 +9,9 @@ import yaml
 
 from personalize.__main__ import main
 from personalize.checkpoint import checkpoint_folders
+from personalize.experiment_front import check_configuration, split_arguments
 from personalize.preference_optimization.tunable import TEST
+from personalize.reward_learning.command import DOOR
 from personalize.rewards.learned_reward import LearnedTunable
 from personalize.rewards.stored_reward_model import read_reward_model
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
@@ -61,7 +63,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return read_reward_model(run / "reward_model").model.state_dict()
 
 
-def test_a_reward_model_is_learnt_calibrated_and_reported(where, capsys):
+def test_a_reward_model_is_learnt_calibrated_reported_and_not_learnt_again(where, capsys):
     assert learn("run") == 0
     stored = read_reward_model(where / "run" / "reward_model")
     after, before = stored.facts["after"], stored.facts["before"]
@@ -71,6 +73,13 @@ def test_a_reward_model_is_learnt_calibrated_and_reported(where, capsys):
     assert after["worst_group"]["annotator"] in (0, 1)
     assert stored.facts["test_comparisons"] == after["comparisons"]
     assert "temperature" in capsys.readouterr().err
+    manifest = where / "run" / "reward_model" / "manifest.json"
+    written = manifest.read_bytes()
+    assert learn("run") == 0
+    told = capsys.readouterr().err
+    assert "has finished already" in told
+    assert "before calibration" in told
+    assert manifest.read_bytes() == written
     half = ToyTunable(contexts=60)
     learned = LearnedTunable(half, stored.model, stored.content_hash)
     contexts = torch.as_tensor(half.contexts(TEST))
@@ -79,22 +88,11 @@ def test_a_reward_model_is_learnt_calibrated_and_reported(where, capsys):
     assert float(torch.corrcoef(both)[0, 1]) > 0.5
 
 
-def test_a_finished_run_is_not_learnt_again(where, capsys):
-    assert learn("run") == 0
-    before = (where / "run" / "reward_model" / "manifest.json").read_bytes()
-    capsys.readouterr()
-    assert learn("run") == 0
-    told = capsys.readouterr().err
-    assert "has finished already" in told
-    assert "before calibration" in told
-    assert (where / "run" / "reward_model" / "manifest.json").read_bytes() == before
-
-
 def test_a_run_that_was_stopped_ends_where_it_would_have(where):
-    assert learn("whole") == 0
-    assert learn("parts", "--trainer.max_epochs", "2") == 0
+    assert learn("whole", "--trainer.max_epochs", "3") == 0
+    assert learn("parts", "--trainer.max_epochs", "1") == 0
     last = checkpoint_folders(where / "parts", "last")[0]
-    assert learn("rest", "--resume", str(last), "--trainer.max_epochs", "5") == 0
+    assert learn("rest", "--resume", str(last), "--trainer.max_epochs", "3") == 0
     whole, rest = weights(where / "whole"), weights(where / "rest")
     assert all(torch.equal(whole[name], rest[name]) for name in whole)
 
@@ -107,19 +105,14 @@ def test_a_few_steps_leave_a_model_that_knows_little(where):
     assert state["batches"] == 2
 
 
-@pytest.mark.parametrize(
-    ("head", "options"),
-    [
-        ("group_heads.MixtureHead", {"groups": 2}),
-        ("group_heads.EnsembleHead", {"members": 2, "width": 8}),
-    ],
-)
-def test_every_head_is_learnt_by_the_same_command(where, head, options):
-    chosen = {"class_path": f"{LIBRARY}.{head}", "init_args": options}
+def test_groups_are_learnt_by_the_same_command_and_people_are_moved(where):
+    chosen = {"class_path": f"{LIBRARY}.group_heads.MixtureHead", "init_args": {"groups": 2}}
     (where / "reward.yaml").write_text(yaml.safe_dump(configuration(head=chosen)))
-    assert learn("run") == 0
+    assert learn("run", "--trainer.max_epochs", "3") == 0
     stored = read_reward_model(where / "run" / "reward_model")
     assert stored.facts["after"]["accuracy"]["mean"] > 0.7
+    assert stored.model.head.state_dict()["passes_left"] == 0
+    assert stored.model.names == ("group_0", "group_1")
 
 
 def test_lists_are_cut_into_pairs_for_a_head_that_only_compares(where):
@@ -157,3 +150,9 @@ def test_a_contrast_that_does_not_take_what_there_is_is_refused(where, capsys):
 def test_the_door_opens_without_anything_heavy(where, capsys):
     assert main(["reward", "--help"]) == 0
     assert "--data.builder" in capsys.readouterr().out
+
+
+def test_the_configuration_here_fits_the_door():
+    path = Path(__file__).parents[3] / "configs" / "personalize" / "reward.yaml"
+    check_configuration(split_arguments(["--config", str(path)]), DOOR)
+    assert f"personalize reward --config configs/personalize/{path.name}" in path.read_text()

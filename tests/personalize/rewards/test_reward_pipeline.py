@@ -109,6 +109,21 @@ def test_self_play_takes_shares_of_wins():
     torch.testing.assert_close(found, torch.tensor([2 / 3, 2 / 3, 2 / 3, 0.0]) - 0.5)
 
 
+def test_who_fails_loses_in_self_play_whatever_the_comparator_says():
+    angle = torch.tensor([0.0, 1.0, 2.0])
+    embedding = torch.stack([angle.cos(), angle.sin()], -1)[None]
+    gate = torch.tensor([[False, True, True]])
+    wins = SkewSymmetricWins()(embedding, embedding)[0]
+    assert wins[0, 1] > 0.5 or wins[0, 2] > 0.5
+    pipeline = RewardPipeline(
+        advantage=SumThenNormalize(NoScale()), self_play=SkewSymmetricWins(), gating=ZeroGate()
+    )
+    found = pipeline(embedding.clamp_min(0.1), gate, embedding[:, :0])[0]
+    kept = SkewSymmetricWins()(embedding.clamp_min(0.1), embedding.clamp_min(0.1))[0]
+    share = torch.stack([torch.tensor(0.0), (1 + kept[1, 2]) / 2, (1 + kept[2, 1]) / 2])
+    torch.testing.assert_close(found, share - share.mean())
+
+
 def test_weights_of_the_context_reach_the_sum():
     reward = drawn(0, 2, 4, 2)
     gate, none = torch.ones(2, 4, dtype=torch.bool), reward[:, :0]

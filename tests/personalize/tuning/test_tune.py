@@ -268,6 +268,7 @@ def stored(where: Path, contexts: list[int]) -> Path:
         ComparedRows.of(row.view(-1, 2), "by hand"),
         torch.tensor(contexts).repeat_interleave(2),
         torch.tensor([0, 1]).repeat(len(contexts)),
+        torch.tensor(contexts),
         torch.tensor([3, 5]),
         {},
     )

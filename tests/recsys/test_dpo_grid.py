@@ -57,12 +57,19 @@ def test_gains_of_a_ranking_by_hand():
 
 def test_claims_are_those_of_the_paper():
     low, high = np.zeros(50), np.full(50, 0.2)
+
+    def so(ends):
+        return {name: claim["so"] for name, claim in dpo_grid.claims(ends).items()}
+
     ends = {("fine-tuned", size, "DPO"): low for size in dpo_grid.SIZES}
-    assert dpo_grid.claims(ends) == {"DPO is as good on less": True}
-    ends["fine-tuned", 1.0, "DPO"] = high
-    assert dpo_grid.claims(ends) == {"DPO is as good on less": False}
-    ends |= {("fine-tuned", size, "KTO"): high for size in dpo_grid.SIZES}
-    ends["base", 1.0, "KTO"] = low
-    assert dpo_grid.claims(ends)["KTO can skip fine-tuning"] is False
-    ends["base", 1.0, "KTO"] = high
-    assert dpo_grid.claims(ends)["KTO can skip fine-tuning"] is True
+    assert so(ends) == {"DPO is better on less": False}
+    ends["fine-tuned", 0.01, "DPO"] = high
+    assert so(ends) == {"DPO is better on less": True}
+    for name in ("DPO", "KTO"):
+        ends["base", 1.0, name], ends["fine-tuned", 1.0, name] = low, high
+    assert so(ends)["DPO needs fine-tuning"] is True
+    assert so(ends)["KTO can skip fine-tuning"] is False
+    for name in ("DPO", "KTO"):
+        ends["base", 1.0, name] = high
+    assert so(ends)["DPO needs fine-tuning"] is False
+    assert so(ends)["KTO can skip fine-tuning"] is True

@@ -57,7 +57,7 @@ class TuningModule(WatchedModule):
         """Copy the policy.
 
         Args:
-            policy: Where tuning begins.
+            policy: Where tuning begins. What it has frozen stays frozen, unless that is all.
             objective: What is minimised.
             optimizer: Makes the optimizer from the parameters.
             warm_up_steps: Steps in which the learning rate rises from 0.
@@ -73,7 +73,9 @@ class TuningModule(WatchedModule):
             final_learning_rate_share=final_learning_rate_share,
             seed=seed,
         )
-        self.policy = copy.deepcopy(policy).requires_grad_(requires_grad=True)
+        self.policy = copy.deepcopy(policy)
+        if not any(weight.requires_grad for weight in self.policy.parameters()):
+            self.policy.requires_grad_(requires_grad=True)
         self.objective = objective
         self.reference: Policy | None = None
         self.opening: Policy | None = None

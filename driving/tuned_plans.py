@@ -111,6 +111,15 @@ class TunablePlans(Tunable[PlanContexts]):
         rows = self.moment(contexts)
         return PlanContexts(self._scene.rows(rows), self.style(contexts))
 
+    def under_condition(
+        self, contexts: Int[Tensor, " row"], condition: str
+    ) -> Int[Tensor, " row"] | None:
+        """The same moments with no style asked for, for `none` where that is among the styles."""
+        names = list(self._styles)
+        if condition != "none" or "none" not in names:
+            return None
+        return self.moment(contexts) * len(names) + names.index("none")
+
     def moment(self, contexts: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
         """The moment of every context."""
         return contexts.cpu() // len(self._styles)

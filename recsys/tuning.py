@@ -44,6 +44,7 @@ from recsys.retriever.decode import Scoring
 from recsys.tuning_contexts import (
     OF_ANOTHER,
     REVERSED,
+    UNSAID,
     ItemContexts,
     Preferences,
     RowLimits,
@@ -209,6 +210,12 @@ class TunableItems(Tunable[HistoryBatch]):
     def targets(self, contexts: Int[Tensor, " row"]) -> Int[Tensor, "row 1"]:
         """See `Tunable`; under swapped preferences it is what was met next all the same."""
         return self.contexts_of.batch(contexts).target_item_ids
+
+    def under_condition(
+        self, contexts: Int[Tensor, " row"], condition: str
+    ) -> Int[Tensor, " row"] | None:
+        """The same histories with nothing said of what is preferred, for `none`; else None."""
+        return self.contexts_of.under(contexts, UNSAID) if condition == "none" else None
 
     @torch.no_grad()
     def candidates(

@@ -19,7 +19,7 @@ from recsys.collate import prefix_batch, windows
 from recsys.histories import Histories
 from recsys.row_preferences import Asked, PreferenceSource
 
-AS_STATED, OF_ANOTHER, REVERSED = range(3)
+AS_STATED, OF_ANOTHER, REVERSED, UNSAID = range(4)
 _SHIFTS = 16
 
 
@@ -51,7 +51,8 @@ class ItemContexts:
     """Histories with the item that followed each, and whose preferences could stand in.
 
     With `n` rows, context `c` is row `c % n` under its own preferences (`c < n`), under those of
-    another person of the same split (`n <= c < 2 n`), or with likes and avoids exchanged.
+    another person of the same split (`n <= c < 2 n`), with likes and avoids exchanged
+    (`2 n <= c < 3 n`), or without any.
 
     Attributes:
         rows: All histories, with their preferences and targets.
@@ -74,7 +75,7 @@ class ItemContexts:
         return np.flatnonzero(self.split_numbers == SPLITS.index(split))
 
     def under(self, contexts: Int[Tensor, " row"], preferences: int) -> Int[Tensor, " row"]:
-        """The same histories under other preferences: `OF_ANOTHER`, `REVERSED`, `AS_STATED`."""
+        """The same histories, preferences `AS_STATED`, `OF_ANOTHER`, `REVERSED` or `UNSAID`."""
         return contexts % len(self) + preferences * len(self)
 
     def batch(self, contexts: Int[Tensor, " row"]) -> HistoryBatch:
@@ -91,7 +92,7 @@ class ItemContexts:
             history_item_ids=chosen.history_item_ids[:, :steps],
             history_mask=chosen.history_mask[:, :steps],
             preference_text_ids=stated.preference_text_ids,
-            preference_mask=stated.preference_mask,
+            preference_mask=stated.preference_mask & (kind != UNSAID)[:, None, None],
             preference_avoid=stated.preference_avoid ^ flip,
         )
 

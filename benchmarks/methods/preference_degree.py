@@ -100,8 +100,8 @@ class DigitPolicy(Policy[Wishes]):
         return logits.log_softmax(-1).gather(-1, responses[..., None])[..., 0]
 
     def sample(self, context: Wishes, count: int, *, seed: int, beam: bool = False) -> Drawn:
-        """Not needed here."""
-        raise NotImplementedError
+        """Nothing is drawn here: its responses are given."""
+        raise TypeError("this policy only scores what it is given.")
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,18 @@ def test_contexts_are_moments_under_every_style(half):
     torch.testing.assert_close(scene.ego_history[::2], scene.ego_history[1::2])
 
 
+def test_a_moment_can_be_asked_for_no_style_where_that_is_among_them(half, checkpoint):
+    both = opened(checkpoint, asked=("conservative", "none"))
+    contexts = torch.from_numpy(both.contexts(TRAINING))
+    none = both.under_condition(contexts, "none")
+    assert none is not None
+    assert torch.equal(both.moment(none), both.moment(contexts))
+    assert not both.style(none).mask.any()
+    assert both.style(contexts).mask.any()
+    assert both.under_condition(contexts, "inferred") is None
+    assert half.under_condition(contexts, "none") is None
+
+
 def test_nothing_of_the_future_is_in_a_batch(half):
     contexts = torch.from_numpy(half.contexts(TEST))
     before = half.batch(contexts)

@@ -22,6 +22,7 @@ from recsys.ranking import ndcg_at_k, target_ranks
 from recsys.stored_catalogue import load_catalogue
 from recsys.tuning import ItemCandidates, TunableItems, TunedItems
 from recsys.tuning_contexts import (
+    AS_STATED,
     OF_ANOTHER,
     REVERSED,
     ItemContexts,
@@ -132,6 +133,19 @@ def test_swapped_contexts_are_the_same_history_under_other_preferences(tmp_path)
     flipped = plain.preference_avoid != reversed_.preference_avoid
     assert torch.equal(flipped, plain.preference_mask)
     assert flipped.any()
+
+
+def test_a_context_can_be_told_without_what_is_preferred(mender):
+    rows = torch.as_tensor(mender.contexts("test")[:3])
+    silent = mender.under_condition(rows, "none")
+    assert silent is not None
+    told, untold = mender.batch(rows), mender.batch(silent)
+    assert told.preference_mask.any()
+    assert not untold.preference_mask.any()
+    assert torch.equal(told.history_item_ids, untold.history_item_ids)
+    again = mender.contexts_of.under(silent, AS_STATED)
+    assert torch.equal(again, rows)
+    assert mender.under_condition(rows, "inferred") is None
 
 
 def test_limits_draw_some_rows_of_a_split_by_seed(one_world):

@@ -1,6 +1,7 @@
 """Fine-tuning a copy, and the checkpoint it is written as."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def source(tmp_path: Path) -> Artifact:
     return read_artifact(tmp_path / "source", kind=KIND)
 
 
-def _written(source: Artifact, out: Path, **more: bool) -> Artifact:
+def _written(source: Artifact, out: Path, **more: Any) -> Artifact:
     student = {"a": torch.tensor([7.0]), "b.c": torch.tensor([8.0])}
     write_copy(
         source, student, out, command="negative", prefixes=("averaged.", "mine."),

@@ -147,7 +147,9 @@ def test_the_populations_prior_is_the_mean_log_probability():
     decoder, batch = tiger(catalogue), small_batch(catalogue)
     each = item_log_probabilities(decoder, batch, decoder.trie)
     found = population_prior(decoder, batch, decoder.trie)
-    expected = sum(each[row] for row in range(len(each))) / len(each)
+    expected = torch.zeros_like(each[0])
+    for row in each:
+        expected += row / len(each)
     torch.testing.assert_close(found, expected[None])
     assert not torch.allclose(found, each.amax(0, keepdim=True))
 

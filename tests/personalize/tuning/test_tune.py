@@ -17,6 +17,7 @@ from personalize.preference_optimization.stored_comparisons import (
     StoredComparisons,
     write_comparisons,
 )
+from personalize.preference_optimization.tabular_policy import TabularPolicy
 from tests.personalize.preference_optimization.toy_tunable import ToyTunable
 
 OWN = "tests.personalize.tuning.toy_objectives"
@@ -58,6 +59,13 @@ def tune(objective: str, run: str, *options: str) -> int:
     return main(["tune", "--config", f"{objective}.yaml", "--run-folder", run, *options])
 
 
+def begun_table() -> torch.Tensor:
+    """The weights a run begins with."""
+    policy = ToyTunable(contexts=200).policy
+    assert isinstance(policy, TabularPolicy)
+    return policy.table.detach()
+
+
 def weights(run: Path):
     return load_file(checkpoint_folders(run, "last")[0] / "weights.safetensors")
 
@@ -90,7 +98,7 @@ def test_the_tuned_checkpoint_has_the_weights_that_validated_best(where):
     best = load_file(checkpoint_folders(where / "run", "best")[0] / "weights.safetensors")
     tuned = read_artifact(where / "run" / "tuned", kind="toy_policy").arrays("weights")
     assert torch.equal(torch.from_numpy(tuned["table"].copy()), best["policy.table"])
-    assert not torch.equal(best["policy.table"], ToyTunable(contexts=200).policy.table)
+    assert not torch.equal(best["policy.table"], begun_table())
 
 
 ROUNDS = ["--model.rounds.epochs", "1"]
@@ -141,7 +149,7 @@ def test_scores_of_the_reference_are_the_same_kept_or_asked_for(where):
     kept, asked = weights(where / "kept"), weights(where / "asked")
     assert "reference.table" not in kept
     torch.testing.assert_close(kept["policy.table"], asked["policy.table"])
-    assert torch.equal(asked["reference.table"], ToyTunable(contexts=200).policy.table)
+    assert torch.equal(asked["reference.table"], begun_table())
 
 
 def test_several_steps_read_the_same_rollouts(where, monkeypatch):
@@ -184,7 +192,7 @@ def test_rounds_begin_alike_and_then_read_other_comparisons(where):
 
 def test_an_accelerated_round_begins_further_on(where):
     states = starts_of_epochs(where, *ROUNDS, "--model.rounds.acceleration", "0.5")
-    begun = ToyTunable(contexts=200).policy.table
+    begun = begun_table()
     first, second, third = (state["policy.table"] for state in states)
     torch.testing.assert_close(states[1]["ended.table"], first)
     torch.testing.assert_close(states[1]["opening.table"], first + 0.5 * (first - begun))
@@ -194,7 +202,7 @@ def test_an_accelerated_round_begins_further_on(where):
 
 def test_an_opponent_is_one_of_the_last_rounds(where):
     states = starts_of_epochs(where, *ROUNDS, "--model.rounds.opponents", "2")
-    begun = ToyTunable(contexts=200).policy.table.detach()
+    begun = begun_table()
     known = [begun, states[0]["policy.table"], states[1]["policy.table"]]
     for number, state in enumerate(states[1:], 1):
         among = [torch.equal(state["opening.table"], one) for one in known[: number + 1][-2:]]
@@ -203,14 +211,14 @@ def test_an_opponent_is_one_of_the_last_rounds(where):
 
 def test_a_reference_that_does_not_refresh_stays_the_first(where):
     states = starts_of_epochs(where, *ROUNDS, "--model.rounds.refresh_reference", "false")
-    begun = ToyTunable(contexts=200).policy.table
+    begun = begun_table()
     assert torch.equal(states[2]["reference.table"], begun)
 
 
 def test_a_moving_reference_follows_by_its_share(where):
     steps = ["--model.moving_reference.every", "6", "--model.moving_reference.share", "0.5"]
     states = starts_of_epochs(where, *steps)
-    begun = ToyTunable(contexts=200).policy.table
+    begun = begun_table()
     expected = begun
     for state in states:
         expected = 0.5 * expected + 0.5 * state["policy.table"]
@@ -286,7 +294,7 @@ def test_stored_comparisons_are_trained_on_but_for_those_of_other_splits(where, 
     assert facts["held_out"] == 1  # in context 121
     table = weights(where / "run")["policy.table"]
     lead = table[:, 3] - table[:, 5]
-    begun = ToyTunable(contexts=200).policy.table
+    begun = begun_table()
     moved = lead - (begun[:, 3] - begun[:, 5])
     assert (moved[:4] > 0.1).all()
     assert torch.equal(moved[4:], torch.zeros(4))  # the opposite wish was never compared

@@ -46,6 +46,7 @@ class Reinforce(Objective):
         self.seen: list[torch.Tensor] = []
 
     def forward(self, policy, reference, batch, rollouts=None):
+        assert rollouts is not None
         self.seen.append(rollouts.drawn.responses)
         assert rollouts.reference_reward.shape[1:] == (1, len(rollouts.names))
         reward = rollouts.reward[..., 0] - 5.0 * (~rollouts.gate)

@@ -168,7 +168,9 @@ def experiment(
         others = [tuned(half, make(), rows, settings, best, seed=seed) for seed in range(1, seeds)]
         told = [half.evaluate(policy, TEST) for policy in (policies[best], *others)]
         after[name] = {
-            measure: np.mean([each.values[measure] for each in told], 0) for measure in REPORTED
+            measure: np.mean([each.values[measure] for each in told], 0)
+            for measure in REPORTED
+            if measure in told[0].values
         }
         sweeps[name] = {"validated": validated, "chosen": best}
         note(f"{name}: {validated}, chosen {best:g}, {time.process_time() - started:.0f} s of CPU")
@@ -230,7 +232,7 @@ def report(
     for name, values in rows.items():
         measures: dict[str, Any] = {}
         for measure in REPORTED:
-            if not np.isfinite(values[measure]).any():
+            if measure not in values or not np.isfinite(values[measure]).any():
                 continue
             measures[measure] = {"mean": float(np.nanmean(values[measure]))}
             for other in ("before tuning", PLAIN):

@@ -11,7 +11,7 @@ from data_prep.artifact import read_artifact
 from data_prep.errors import ArtifactMismatch
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
 from driving.planner.learned import LearnedPlanner
-from personalize.checkpoint import KIND, find_checkpoint, weights_of
+from personalize.checkpoint import KIND, generator_checkpoint, weights_of
 from personalize.configured_class import built_again
 
 AVERAGED, PLANNER = "averaged.", "planner."
@@ -51,7 +51,7 @@ def load_planner(checkpoint: Path, *, changes: Mapping[str, Any] | None = None) 
         InputError: If there is no checkpoint, or an option is changed that is not there.
         ArtifactMismatch: If the class is gone or has changed, or styles had other dimensions.
     """
-    folder = find_checkpoint(checkpoint)
+    folder = generator_checkpoint(checkpoint, "planner")
     source = read_artifact(folder, kind=KIND)
     dimensions = source.json("style")["dimensions"]
     if dimensions != list(STYLE_DIMENSIONS):

@@ -34,7 +34,7 @@ from personalize.api.messages import (
 from personalize.api.ports import Answers, RequestRefused, ScenesHalf, ScenesSource
 from personalize.api.retriever import RetrieverSource
 from personalize.api.steered import chain_inside
-from personalize.checkpoint import find_checkpoint
+from personalize.checkpoint import generator_checkpoint
 from personalize.conditioning.text import EMBEDDED, SentenceEncoder
 from personalize.steering.chain import Chain
 
@@ -120,7 +120,7 @@ class Scenes(ScenesSource):
             return open_planner(
                 checkpoint=None, rules=RULES, name=None, changes=changes, device="cpu"
             )
-        folder = files.inside(find_checkpoint(files.there(self.checkpoint)))
+        folder = files.inside(generator_checkpoint(files.there(self.checkpoint), "planner"))
         return open_planner(checkpoint=folder, rules=None, name=None, changes=changes, device="cpu")
 
     def _steering(

@@ -19,6 +19,7 @@ from data_prep.errors import ArtifactMismatch, InputError
 
 KIND = "checkpoint"
 WEIGHTS = "weights.safetensors"
+TUNED = "tuned"
 FOLDER = "checkpoints"
 
 
@@ -97,3 +98,25 @@ def find_checkpoint(path: str | Path, *, prefer: str = "best") -> Path:
         if found is not None:
             return found
     raise InputError(f"{folder} is neither a checkpoint nor a run with a whole checkpoint in it.")
+
+
+def generator_checkpoint(path: str | Path, part: str) -> Path:
+    """The checkpoint of a generator meant by a path: as `find_checkpoint`, or what a tuning made.
+
+    Args:
+        path: Folder of a checkpoint, of a run, or of a tuning run that has finished.
+        part: What the configuration of its model names: `recommender` or `planner`.
+
+    Raises:
+        InputError: If nothing whole is there, or the path is a URL.
+        ArtifactMismatch: If the checkpoint is not of such a generator.
+    """
+    tuned = local_folder(path) / TUNED
+    folder = tuned if (tuned / "manifest.json").is_file() else find_checkpoint(path)
+    model = read_manifest(folder).configuration.get("model") or {}
+    if part not in model:
+        raise ArtifactMismatch(
+            f"{folder} holds no {part}; of a tuning run pass the folder `{TUNED}`, which is there "
+            "when it has finished."
+        )
+    return folder

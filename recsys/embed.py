@@ -11,7 +11,7 @@ from jaxtyping import Float
 from data_prep.artifact import create_artifact, read_manifest
 from data_prep.errors import InputError
 from data_prep.schema import Column, TableSchema
-from personalize.checkpoint import find_checkpoint
+from personalize.checkpoint import generator_checkpoint
 from recsys.catalogue import Catalogue
 from recsys.dense import dense_retriever, space_name
 from recsys.load import (
@@ -60,7 +60,7 @@ def write_item_vectors(
         InputError: If there is neither a dense head nor a text vector.
         ArtifactMismatch: If an artifact is damaged or not the one trained on.
     """
-    trained_on = checkpoint_data_paths(find_checkpoint(checkpoint))
+    trained_on = checkpoint_data_paths(generator_checkpoint(checkpoint, "recommender"))
     loaded = load_recommender(
         checkpoint,
         tables=tables,

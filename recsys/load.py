@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.artifact import Artifact, read_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch
-from personalize.checkpoint import KIND, find_checkpoint, weights_of
+from personalize.checkpoint import KIND, generator_checkpoint, weights_of
 from personalize.configured_class import built_again
 from recsys.catalogue import Catalogue, catalogue_sizes
 from recsys.recommender import Recommender
@@ -63,7 +63,7 @@ def load_recommender(
         InputError: If there is no checkpoint, or an option is changed that is not there.
         ArtifactMismatch: If an artifact is damaged, moved, or not the one trained on.
     """
-    folder = find_checkpoint(checkpoint)
+    folder = generator_checkpoint(checkpoint, "recommender")
     given = {"tables": tables, "vectors": vectors, "semantic_ids": semantic_ids}
     paths = checkpoint_data_paths(folder) | {n: p for n, p in given.items() if p is not None}
     _check_inputs(folder, paths)
@@ -106,7 +106,7 @@ def build_recommender(
         InputError: If a changed option is not one of the recommender, or its value does not fit.
         ArtifactMismatch: If the catalogue has other sizes, or the class is gone or has changed.
     """
-    folder = find_checkpoint(checkpoint)
+    folder = generator_checkpoint(checkpoint, "recommender")
     source = read_artifact(folder, kind=KIND)
     _check_sizes(source, catalogue)
     recommender = untrained_recommender(source, catalogue, changes)
@@ -142,7 +142,7 @@ def untrained_recommender(
 
 def checkpoint_configuration(checkpoint: Path) -> Mapping[str, Any]:
     """The configuration a checkpoint was trained with."""
-    return read_manifest(find_checkpoint(checkpoint)).configuration
+    return read_manifest(generator_checkpoint(checkpoint, "recommender")).configuration
 
 
 def checkpoint_data_paths(checkpoint: Path) -> dict[str, Path]:

@@ -12,7 +12,7 @@ import torch
 from data_prep.artifact import Artifact, create_artifact, read_artifact
 from data_prep.errors import InputError
 from data_prep.schema import BENCHMARK_ROWS, RECOMMENDATIONS
-from personalize.checkpoint import find_checkpoint
+from personalize.checkpoint import generator_checkpoint
 from personalize.configured_class import named_values
 from recsys.answers import (
     AskingOptions,
@@ -68,7 +68,7 @@ def write_predictions(  # noqa: PLR0913  (one parameter per option of the comman
     """
     _check_numbers({"count": count, "batch-size": batch_size})
     questions = read_artifact(benchmark, kind="benchmark")
-    folder = find_checkpoint(checkpoint)
+    folder = generator_checkpoint(checkpoint, "recommender")
     loaded = load_recommender(
         folder,
         tables=tables,

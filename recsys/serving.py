@@ -14,7 +14,7 @@ from personalize.api.ports import ItemsSource
 from personalize.api.retriever import RetrieverSource
 from personalize.api.steered import chain_inside
 from personalize.checkpoint import KIND as CHECKPOINT
-from personalize.checkpoint import find_checkpoint
+from personalize.checkpoint import generator_checkpoint
 from personalize.conditioning.statement import Statement
 from personalize.conditioning.text import EMBEDDED, SentenceEncoder
 from personalize.preferences.aspects import read_aspects
@@ -98,7 +98,7 @@ class Items(ItemsSource):
             NotServedError: If one is not there.
             InputError: If one is damaged, lies outside the root or does not fit the others.
         """
-        folder = find_checkpoint(files.there(self.checkpoint))
+        folder = generator_checkpoint(files.there(self.checkpoint), "recommender")
         checkpoint = files.artifact(folder, kind=CHECKPOINT)
         opened = self._trained_on(folder, files)
         paths = {name: artifact.folder for name, artifact in opened.items()}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data_prep.artifact import read_artifact, read_manifest
 from data_prep.errors import InputError
-from personalize.checkpoint import KIND, find_checkpoint
+from personalize.checkpoint import KIND, generator_checkpoint
 from personalize.conditioning.selection import Latest, SelectionPolicy
 from personalize.negative_copy import write_copy
 from personalize.preference_optimization.candidates import Candidates
@@ -137,7 +137,7 @@ class TunedItems(TunableSource):
         Raises:
             InputError: If one is not there or does not fit, or the recommender has no density.
         """
-        trained_on = checkpoint_data_paths(find_checkpoint(self.checkpoint))
+        trained_on = checkpoint_data_paths(generator_checkpoint(self.checkpoint, "recommender"))
         loaded = load_recommender(
             self.checkpoint,
             tables=self.tables,

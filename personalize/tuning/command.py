@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
+from personalize.checkpoint import TUNED
 from personalize.experiment_front import (
     ExperimentDoor,
     FrontOptions,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from personalize.experiment_cli import ExperimentCLI
     from personalize.tuning.data import TuningData
 
-TUNED, EVALUATION = "tuned", "evaluation.json"
+EVALUATION = "evaluation.json"
 SECTIONS = {
     "model": "personalize.tuning.module.TuningModule",
     "data": "personalize.tuning.data.TuningData",

@@ -27,7 +27,7 @@ def test_every_configuration_tunes_and_its_checkpoint_answers(path, one_world, t
     assert found["main"] == "ndcg@10"
     assert found["measures"]["ranking_accuracy"]["contexts"] == 12
     assert "short history" in found["measures"]["ndcg@10"]["groups"]
-    assert load_recommender(run / "tuned").recommender
+    assert load_recommender(run).folder == run / "tuned"
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)

@@ -10,8 +10,9 @@ import yaml
 from safetensors.torch import load_file
 
 from data_prep.artifact import read_artifact
+from data_prep.errors import ArtifactMismatch
 from personalize.__main__ import main
-from personalize.checkpoint import checkpoint_folders
+from personalize.checkpoint import checkpoint_folders, generator_checkpoint
 from personalize.preference_optimization.compared_rows import ComparedRows
 from personalize.preference_optimization.stored_comparisons import (
     StoredComparisons,
@@ -319,3 +320,12 @@ def test_a_missing_objective_is_told_before_anything_is_read(where, capsys):
 def test_help_is_quick_and_names_the_parts(capsys):
     assert main(["tune", "--help"]) == 0
     assert "--data.builder CLASS" in capsys.readouterr().out
+
+
+def test_a_tuning_run_stands_for_what_it_made(where):
+    assert tune("compare", "run") == 0
+    with pytest.raises(ArtifactMismatch, match="tuned holds no recommender; of a tuning run"):
+        generator_checkpoint(where / "run", "recommender")
+    state = checkpoint_folders(where / "run", "last")[0]
+    with pytest.raises(ArtifactMismatch, match="holds no planner; of a tuning run pass"):
+        generator_checkpoint(state, "planner")

@@ -1,5 +1,6 @@
 """`personalize tune` as users meet it, on a half in closed form."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -329,3 +330,40 @@ def test_a_tuning_run_stands_for_what_it_made(where):
     state = checkpoint_folders(where / "run", "last")[0]
     with pytest.raises(ArtifactMismatch, match="holds no planner; of a tuning run pass"):
         generator_checkpoint(state, "planner")
+
+
+def test_dropout_is_off_unless_it_is_asked_for(where, monkeypatch):
+    from tests.personalize.tuning import toy_objectives
+
+    modes: list[bool] = []
+    original = toy_objectives.Imitate.forward
+
+    def noted(self, policy, *rest):
+        modes.append(policy.training)
+        return original(self, policy, *rest)
+
+    monkeypatch.setattr(toy_objectives.Imitate, "forward", noted)
+    quick = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0"]
+    assert tune("imitate", "off", *quick) == 0
+    assert tune("imitate", "on", *quick, "--model.dropout", "true") == 0
+    assert modes == [False, False, True, True]
+
+
+def test_a_main_measure_that_should_be_low_is_low_where_it_validates_best(where, monkeypatch):
+    from tests.personalize.preference_optimization import toy_tunable
+
+    original = toy_tunable.ToyTunable.evaluate
+
+    def other(self, policy, split, *, seed=0):
+        found = original(self, policy, split, seed=seed)
+        values = {**found.values, "miss": -found.values["match"]}
+        return dataclasses.replace(
+            found, values=values, main="miss", lower_is_better=frozenset({"miss"})
+        )
+
+    monkeypatch.setattr(toy_tunable.ToyTunable, "evaluate", other)
+    assert tune("compare", "run") == 0
+    found = json.loads((where / "run" / "evaluation.json").read_text())
+    score = json.loads((where / "run" / "finished.json").read_text())["validation_score"]
+    assert score > 0
+    assert found["measures"]["miss"]["verdict"] == "better"

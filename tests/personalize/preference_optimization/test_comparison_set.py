@@ -30,7 +30,7 @@ def check_scores(rows: list[list[int]], present: torch.Tensor, *, shared: bool) 
     assert found.shared == shared
     order = torch.arange(len(rows)).flip(0)
     batch = found.batch(order, half)
-    said = policy_scores(half.policy, batch).sum(-1)
+    said = policy_scores(half.policy, batch).sum(-1).detach()
     kept = found.with_reference(half.policy, half, batch_size=1).reference
     assert kept is not None
     for place, number in enumerate(order.tolist()):

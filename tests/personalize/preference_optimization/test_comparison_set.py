@@ -1,5 +1,7 @@
 """Batches of comparisons against what rows say one by one."""
 
+from dataclasses import replace
+
 import torch
 
 from personalize.preference_optimization.candidates import joined_candidates
@@ -71,7 +73,9 @@ def test_joined_candidates_keep_their_own_responses() -> None:
     parts = [
         half.candidates(torch.tensor(numbers), half.policy, seed=1) for numbers in ([4, 9], [2])
     ]
-    whole = joined_candidates(parts)
+    last = parts[1].responses.flip(0)  # the same responses, numbered from behind
+    turned = replace(parts[1], responses=last, response=len(last) - 1 - parts[1].response)
+    whole = joined_candidates([parts[0], turned])
     said = [int(response) for part in parts for response in part.responses[part.response]]
     assert whole.responses[whole.response].tolist() == said
     assert whole.context.tolist() == [int(c) for part in parts for c in part.context]

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from data_prep.artifact import Artifact, read_artifact, read_manifest
 from data_prep.errors import ArtifactMismatch, InputError
+from personalize.run_folder import TUNED
 
 KIND = "checkpoint"
 WEIGHTS = "weights.safetensors"
-TUNED = "tuned"
 FOLDER = "checkpoints"
 
 

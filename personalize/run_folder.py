@@ -18,6 +18,7 @@ from data_prep.errors import InputError
 CONFIGURATION = "config.yaml"
 INPUTS = "inputs.json"
 FINISHED = "finished.json"
+TUNED = "tuned"
 
 
 @dataclass(frozen=True)

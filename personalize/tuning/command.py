@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError
-from personalize.checkpoint import TUNED
 from personalize.experiment_front import (
     ExperimentDoor,
     FrontOptions,
@@ -16,6 +15,7 @@ from personalize.experiment_front import (
     options_over,
     split_arguments,
 )
+from personalize.run_folder import TUNED
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningArgumentParser

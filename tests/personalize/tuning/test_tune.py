@@ -1,6 +1,7 @@
 """`personalize tune` as users meet it, on a half in closed form."""
 
 import dataclasses
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_several_steps_read_the_same_rollouts(where, monkeypatch):
     made = []
     original = toy_objectives.Reinforce.__init__
 
+    @functools.wraps(original)  # keeps the signature, which configurations are read by
     def remembered(self, *given, **named):
         original(self, *given, **named)
         made.append(self)

@@ -120,3 +120,28 @@ def generator_checkpoint(path: str | Path, part: str) -> Path:
             "when it has finished."
         )
     return folder
+
+
+def best_checkpoint(run: Path, gone_on_from: Path | None) -> Path:
+    """The checkpoint of a run that validated best.
+
+    A run that went on from another one's state and never did better has none of its own; the best
+    of that one is meant then, unless it is from after that state.
+
+    Args:
+        run: Folder of the run.
+        gone_on_from: The state it went on from, if any.
+
+    Raises:
+        InputError: If nothing whole is there.
+    """
+    own = newest_whole(run, "best")
+    if own is None and gone_on_from is not None:
+        earlier = newest_whole(gone_on_from.parent.parent, "best")
+        if earlier is not None and _steps(earlier) <= _steps(gone_on_from):
+            return earlier
+    return own or find_checkpoint(run)
+
+
+def _steps(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -22,9 +22,3 @@ def figure(found: Numbers | None, digits: int = 3, *, plus: bool = False) -> Mar
 def head(*words: str) -> list[Markup]:
     """Heads of columns: the first of words, the others of numbers."""
     return [element("th", words[0]), *(element("th", word, class_="n") for word in words[1:])]
-
-
-def change_class(found: Numbers, *, lower_is_better: bool = False) -> str | None:
-    """`yes` where a change is sure to be good, else nothing."""
-    sign = -1 if lower_is_better else 1
-    return "yes" if min(sign * found["low"], sign * found["high"]) > 0 else None

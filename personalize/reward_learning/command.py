@@ -126,7 +126,7 @@ def conclude(cli: "ExperimentCLI") -> None:
         InputError: If the folder cannot be written.
     """
     from data_prep.artifact import read_artifact
-    from personalize.checkpoint import KIND, find_checkpoint, weights_of
+    from personalize.checkpoint import KIND, best_checkpoint, weights_of
     from personalize.reward_learning.report import calibrated
     from personalize.rewards.stored_reward_model import read_reward_model, write_reward_model
 
@@ -135,7 +135,7 @@ def conclude(cli: "ExperimentCLI") -> None:
         sys.stderr.write(_summary(read_reward_model(folder).facts))
         return
     module = cli.model.cpu()
-    best = find_checkpoint(cli.run.path)  # the last, where a run ended before it validated
+    best = best_checkpoint(cli.run.path, cli.checkpoint)
     module.load_state_dict(weights_of(read_artifact(best, kind=KIND)))
     facts = {**data.facts(), **calibrated(module.model.eval(), data)}
     write_reward_model(

@@ -147,33 +147,6 @@ def conclude(cli: "ExperimentCLI") -> None:
     sys.stderr.write(f"{outcome_text(found)}{run / TUNED}\n")
 
 
-def best_checkpoint(run: Path, gone_on_from: Path | None) -> Path:
-    """The checkpoint of a run that validated best.
-
-    A run that went on from another one's state and never did better has none of its own; the best
-    of that one is meant then, unless it is from after that state.
-
-    Args:
-        run: Folder of the run.
-        gone_on_from: The state it went on from, if any.
-
-    Raises:
-        InputError: If nothing whole is there.
-    """
-    from personalize.checkpoint import find_checkpoint, newest_whole
-
-    own = newest_whole(run, "best")
-    if own is None and gone_on_from is not None:
-        earlier = newest_whole(gone_on_from.parent.parent, "best")
-        if earlier is not None and _steps(earlier) <= _steps(gone_on_from):
-            return earlier
-    return own or find_checkpoint(run)
-
-
-def _steps(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
 def best_policy(cli: "ExperimentCLI"):  # noqa: ANN201  (a Policy, which is not imported up here)
     """The policy with the weights that validated best, on the CPU.
 
@@ -181,7 +154,7 @@ def best_policy(cli: "ExperimentCLI"):  # noqa: ANN201  (a Policy, which is not 
         InputError: If they do not fit.
     """
     from data_prep.artifact import read_artifact
-    from personalize.checkpoint import KIND, weights_of
+    from personalize.checkpoint import KIND, best_checkpoint, weights_of
 
     folder = best_checkpoint(cli.run.path, cli.checkpoint)
     prefix = "policy."

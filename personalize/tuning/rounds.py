@@ -11,7 +11,6 @@ from personalize.preference_optimization.rounds import (
     CheckpointPool,
     ReferenceRefresh,
     extrapolated,
-    mixed,
 )
 
 
@@ -64,15 +63,18 @@ class RoundKeeper(L.Callback):
         self.rounds, self.moving_reference = rounds, moving_reference
         opponents = 0 if rounds is None else rounds.opponents
         self.pool = CheckpointPool(opponents, every=1) if opponents else None
+        self._followed = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The opponents."""
-        return {} if self.pool is None else self.pool.state_dict()
+        """The opponents, and the step after which the reference followed last."""
+        pool = {} if self.pool is None else self.pool.state_dict()
+        return {"followed": self._followed, "pool": pool}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The opponents of a run that is gone on with."""
-        if self.pool is not None and state_dict:
-            self.pool.load_state_dict(state_dict)
+        """The same of a run that is gone on with."""
+        self._followed = state_dict["followed"]
+        if self.pool is not None and state_dict["pool"]:
+            self.pool.load_state_dict(state_dict["pool"])
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:  # noqa: ANN401
         """Begin a round where one is due."""
@@ -102,9 +104,10 @@ class RoundKeeper(L.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Let the reference follow where it is due."""
-        if self.moving_reference is None or not self.moving_reference.due(trainer.global_step):
+        """Let the reference follow where it is due, once however many batches make a step."""
+        moves, step = self.moving_reference, trainer.global_step
+        if moves is None or step == self._followed or not moves.due(step):
             return
-        reference, policy = pl_module.reference, pl_module.policy
-        state = mixed(reference.state_dict(), policy.state_dict(), self.moving_reference.share)
-        reference.load_state_dict(state)
+        self._followed = step
+        reference: Policy = pl_module.reference
+        reference.load_state_dict(moves(reference.state_dict(), pl_module.policy.state_dict()))

@@ -229,6 +229,18 @@ def test_a_moving_reference_follows_by_its_share(where):
         torch.testing.assert_close(state["reference.table"], expected)
 
 
+def test_a_reference_follows_once_for_a_step_of_several_batches(where):
+    steps = ["--model.moving_reference.every", "1", "--model.moving_reference.share", "0.5"]
+    only = ["--trainer.accumulate_grad_batches", "6", "--trainer.max_epochs", "2"]
+    last = ["--checkpoints.every_n_batches", "null"]
+    assert tune("compare", "run", *steps, *only, *last) == 0
+    states = checkpoint_folders(where / "run", "last")[::-1]
+    expected = begun_table()
+    for state in (load_file(folder / "weights.safetensors") for folder in states):
+        expected = 0.5 * expected + 0.5 * state["policy.table"]
+        torch.testing.assert_close(state["reference.table"], expected)
+
+
 def test_a_reference_that_is_not_read_cannot_move(where, capsys):
     assert tune("imitate", "run", "--model.moving_reference.every", "3") == 2
     assert "Imitate reads no reference; leave out model.moving_reference" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def stored_splits(
     known, number = torch.unique(origin[learnt], return_inverse=True)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(known), generator=generator)
-    made = dict.fromkeys((TRAINING, VALIDATION, TEST), "the half's")
+    made: dict[str, str] = dict.fromkeys((TRAINING, VALIDATION, TEST), "the half's")
     last = len(known)
     for split in (VALIDATION, TEST):
         if not parts[split].any():

@@ -45,7 +45,11 @@ class Sizes:
         Raises:
             TypeError: If there are values that sizes do not have.
         """
-        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+        found: dict[str, Any] = dict(values)
+        lists: dict[str, Any] = {
+            name: tuple(value) for name, value in values.items() if isinstance(value, list)
+        }
+        return cls(**(found | lists))
 
 
 @dataclass(frozen=True)

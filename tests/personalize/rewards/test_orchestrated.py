@@ -18,6 +18,7 @@ from personalize.rewards.stored_reward_model import write_reward_model
 from personalize.rewards.weight_adapter_head import WeightAdapterHead
 from tests.personalize.preference_optimization.toy_tunable import ToySource, ToyTunable
 from tests.personalize.preference_optimization.tunable_laws import LAWS
+from tests.personalize.rewards.adapter_layer import last_layer
 
 UNITS = (0.5, 4.0)
 SIZES = Sizes(2, 2, response_names=("match", "quality"), response_scale=UNITS)
@@ -28,7 +29,7 @@ def model(sizes: Sizes = SIZES) -> PreferenceModel:
     """Weights that differ between contexts."""
     torch.manual_seed(0)
     head = WeightAdapterHead(sizes, 4, hidden=8)
-    torch.nn.init.normal_(head.adapter.layers[2].weight)
+    torch.nn.init.normal_(last_layer(head).weight)
     return PreferenceModel(PlainFeatures(sizes), head).eval()
 
 

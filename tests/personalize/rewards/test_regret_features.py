@@ -10,6 +10,7 @@ from data_prep.errors import InputError
 from personalize.evaluation.intervals import bootstrap_interval
 from personalize.preference_optimization.compared_rows import ComparedRows
 from personalize.preference_optimization.contrasts import DPO
+from personalize.preference_optimization.tabular_policy import TabularPolicy
 from personalize.preference_optimization.tunable import TRAINING
 from personalize.rewards.feature_comparisons import FeatureComparisons, FeatureTable
 from personalize.rewards.judged_features import JudgedFeaturesSource, JudgedFeaturesTunable
@@ -25,6 +26,12 @@ CONTEXTS, RESPONSES = torch.tensor([4, 9, 6, 4]), torch.tensor([[0, 5], [3, 1], 
 
 def offering(candidates: int = 3, half: ToyTunable | None = None) -> RegretFeaturesTunable:
     return RegretFeaturesTunable(JudgedFeaturesTunable(half or ToyTunable()), candidates)
+
+
+def likeliest(toy: ToyTunable, contexts: torch.Tensor, count: int) -> torch.Tensor:
+    """By the table itself."""
+    assert isinstance(toy.policy, TabularPolicy)
+    return toy.policy.probabilities[toy.kinds(contexts)].topk(count).indices
 
 
 def told(half: RegretFeaturesTunable, *, regret: bool = True) -> PreferenceModel:
@@ -46,8 +53,7 @@ def test_a_score_is_minus_the_regret_to_the_likeliest_answers():
     seen = offering(half=half)
     with torch.no_grad():
         found = told(seen).score(*seen.features(CONTEXTS, RESPONSES))[..., 0]
-    likeliest = half.policy.probabilities[half.kinds(CONTEXTS)].topk(3).indices
-    offered = half.judge(CONTEXTS, likeliest).reward @ WEIGHT
+    offered = half.judge(CONTEXTS, likeliest(half, CONTEXTS, 3)).reward @ WEIGHT
     own = half.judge(CONTEXTS, RESPONSES).reward @ WEIGHT
     torch.testing.assert_close(found, own - offered.amax(1, keepdim=True), atol=1e-4, rtol=0)
     together = torch.cat([own[:, :1], offered], 1)
@@ -69,17 +75,18 @@ def test_within_a_context_it_is_partial_return_and_between_two_it_is_not():
     assert float((lead[0] - lead[1])[~same].abs().amax()) > 0.5
 
 
-def test_what_is_offered_is_found_once_and_stays_when_the_policy_is_tuned():
+def test_what_is_offered_is_found_once_and_stays_when_the_policy_is_tuned(monkeypatch):
     half = ToyTunable()
     seen = offering(half=half)
     first = seen.offered(torch.tensor([4, 9]))
     with torch.no_grad():
-        half.policy.table.neg_()
+        for table in half.policy.parameters():
+            table.neg_()
     again = seen.offered(torch.tensor([9, 4, 5]))
     assert torch.equal(again[:2], first.flip(0))
-    begun = ToyTunable().policy.table[half.kinds(torch.tensor([5]))].topk(3).indices
+    begun = likeliest(ToyTunable(), torch.tensor([5]), 3)
     assert torch.equal(again[2:], begun)
-    seen._frozen.sample = None  # whoever asks again fails
+    monkeypatch.delattr(TabularPolicy, "sample")  # whoever asks again fails
     assert torch.equal(seen.offered(torch.tensor([5])), begun)
 
 
@@ -91,7 +98,7 @@ def between_contexts(half: RegretFeaturesTunable, split: str) -> FeatureComparis
     one, other = (contexts[torch.randint(len(contexts), (600,), generator=generator)] for _ in "ab")
     numbers = torch.stack([one, other], 1).flatten()
     answers = torch.randint(12, (600,), generator=generator).repeat_interleave(2)[:, None]
-    every = toy.policy.probabilities[toy.kinds(numbers)].topk(2).indices
+    every = likeliest(toy, numbers, 2)
     best = (toy.judge(numbers, every).reward @ WEIGHT).amax(1)
     score = (toy.judge(numbers, answers).reward @ WEIGHT)[:, 0] - best
     score = score.view(-1, 2).detach()

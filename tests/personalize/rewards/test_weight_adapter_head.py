@@ -10,6 +10,7 @@ from personalize.preference_optimization.contrasts import DPO
 from personalize.rewards.feature_comparisons import FeatureComparisons, FeatureTable
 from personalize.rewards.preference_model import Encoded, PlainFeatures, PreferenceModel, Sizes
 from personalize.rewards.weight_adapter_head import WeightAdapterHead
+from tests.personalize.rewards.adapter_layer import last_layer
 
 NAMES, UNITS = ("match", "novelty", "price"), (0.5, 2.0, 30.0)
 SIZES = Sizes(4, 3, response_names=NAMES, response_scale=UNITS)
@@ -35,7 +36,7 @@ def test_at_the_start_the_score_is_the_mean_in_deviations_whatever_the_context()
 def test_a_score_by_hand():
     made = head(sharpness_rate=2.0)
     with torch.no_grad():
-        made.adapter.layers[2].bias.copy_(torch.tensor([0.5, 0.2, 0.3]).log())
+        last_layer(made).bias.copy_(torch.tensor([0.5, 0.2, 0.3]).log())
         made.adapter.log_sharpness.fill_(0.5)
     torch.testing.assert_close(made.weights(torch.randn(2, 4))[1], torch.tensor([0.5, 0.2, 0.3]))
     found = made.score(rows(torch.randn(1, 4), torch.tensor([[1.0, -4.0, 90.0]])))
@@ -52,7 +53,7 @@ def test_a_unit_of_a_reward_changes_nothing():
     one, other = head(), head(Sizes(4, 3, response_names=NAMES, response_scale=units))
     for made in (one, other):
         with torch.no_grad():
-            made.adapter.layers[2].weight.copy_(torch.linspace(-1, 1, 3 * 64).view(3, 64))
+            last_layer(made).weight.copy_(torch.linspace(-1, 1, 3 * 64).view(3, 64))
     torch.testing.assert_close(
         one.score(rows(context, response)), other.score(rows(context, response * times))
     )
@@ -62,7 +63,7 @@ def test_weights_read_the_context_unless_told_not_to():
     context = torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
     for per_context in (True, False):
         made = head(per_context=per_context)
-        torch.nn.init.normal_(made.adapter.layers[2].weight)
+        torch.nn.init.normal_(last_layer(made).weight)
         found = made.weights(context).detach()
         torch.testing.assert_close(found.sum(-1), torch.ones(5))
         assert (found.std(0).amax().item() > 1e-3) is per_context

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from data_prep.errors import ArtifactMismatch, InputError
+from personalize.diagnosis.conditions import KnowsConditions
 from personalize.preference_optimization.extremes import BestAgainstWorst
 from personalize.preference_optimization.tunable import TEST, TRAINING
 from personalize.rewards.advantage import NormalizeThenSum
@@ -182,3 +183,18 @@ def test_a_wrapped_source_is_the_half_itself_but_for_features():
     theirs = half.candidates(contexts, half.policy, seed=3)
     assert torch.equal(ours.reward, theirs.reward)
     assert opened.under_condition(contexts, "none") is None
+
+
+def test_what_can_be_said_less_of_is_passed_on(monkeypatch):
+    half, orchestrated = weighed()
+    monkeypatch.setattr(
+        half,
+        "under_condition",
+        lambda contexts, condition: contexts + 100 if condition == "none" else None,
+        raising=False,
+    )
+    assert isinstance(orchestrated, KnowsConditions)
+    found = orchestrated.under_condition(CONTEXTS, "none")
+    assert found is not None
+    assert found.tolist() == [104, 109, 106]
+    assert orchestrated.under_condition(CONTEXTS, "inferred") is None

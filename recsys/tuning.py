@@ -1,7 +1,6 @@
 """SLOT Tunable, the recommender's half: contexts, candidates, judges, and a tuned checkpoint."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ from recsys.catalogue import Catalogue
 from recsys.cooccurrence import CooccurrencePrior
 from recsys.data import InteractionDataModule
 from recsys.dense_policy import DensePolicy
+from recsys.follow_up_rewards import with_follow_ups
+from recsys.item_candidates import ItemCandidates, spoilt_items
 from recsys.item_rewards import Collaborative, ItemReward, ItemWorld, chosen_judges
 from recsys.load import (
     LoadedRecommender,
@@ -56,29 +57,6 @@ from recsys.tuning_evaluation import ItemEvaluation
 ROWS_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class ItemCandidates:
-    """Which items are candidates in a context, beside the one that was met next.
-
-    Attributes:
-        beam: Likeliest items.
-        drawn: Items drawn by their probability; what is drawn twice counts once.
-        swapped: Judge them under another person's preferences too, and with likes and avoids
-            exchanged: three times the rows.
-
-    Raises:
-        ValueError: If a number is negative.
-    """
-
-    beam: int = 20
-    drawn: int = 0
-    swapped: bool = False
-
-    def __post_init__(self) -> None:
-        if self.beam < 0 or self.drawn < 0:
-            raise ValueError(f"beam and drawn must not be negative: {self.beam}, {self.drawn}.")
-
-
 class TunedItems(TunableSource):
     """A trained recommender and the interactions it is tuned on.
 
@@ -95,7 +73,7 @@ class TunedItems(TunableSource):
         changes: Options of the recommender to change, by dotted name.
         candidates: Which items are compared.
         limits: Most contexts of each split.
-        judges: Rewards of items. Default: all, but those of texts only where there are some.
+        judges: Rewards of items. Default: `USUAL`, but those of texts only where there are some.
         training_policy: How preferences of training rows are chosen. `Oracle` looks at the target
             and is an upper bound. Default: `Latest`.
         preference_count: Most preferences of a context. Default: as in training.
@@ -114,7 +92,7 @@ class TunedItems(TunableSource):
         vectors: Path | None = None,
         semantic_ids: Path | None = None,
         changes: dict[str, str] | None = None,
-        candidates: ItemCandidates = ItemCandidates(),
+        candidates: ItemCandidates = ItemCandidates(),  # noqa: B008  (frozen, and shown by --help)
         limits: RowLimits = RowLimits(),  # noqa: B008  (frozen, and shown by --help)
         judges: Sequence[ItemReward] | None = None,
         training_policy: SelectionPolicy | None = None,
@@ -163,8 +141,16 @@ class TunableItems(Tunable[HistoryBatch]):
         )
         self.policy.eval()
         catalogue = worded_catalogue(loaded, source.vectors)
-        self._worlds = {torch.device("cpu"): _world(loaded, catalogue)}
-        self._judges = chosen_judges(source.judges, self.world)
+        self._trie = source.candidates.trie_of(loaded.catalogue)
+        world = _world(loaded, catalogue)
+        self._judges = chosen_judges(source.judges, world)
+        world = with_follow_ups(
+            world,
+            self._judges,
+            loaded.paths["tables"],
+            maximum_history=loaded.maximum_history,
+        )
+        self._worlds = {torch.device("cpu"): world}
         self.reward_names = tuple(judge.name for judge in self._judges)
         paths = _paths(source, loaded, has_texts=self.world.has_texts)
         self.contexts_of = _contexts(source, loaded, catalogue, paths)
@@ -242,13 +228,16 @@ class TunableItems(Tunable[HistoryBatch]):
     def _items(
         self, contexts: Int[Tensor, " row"], policy: Policy[HistoryBatch], seed: int
     ) -> tuple[Int[Tensor, "row place"], Tensor]:
-        """The target and what the policy answers, and which of them come first in their row."""
+        """Target, the policy's answers and spoilt items, and which come first in their row."""
         batch, options = self.batch(contexts).to(_device(policy)), self._source.candidates
         parts = [self.targets(contexts)]
         for count, beam in ((options.beam, True), (options.drawn, False)):
             if count:
                 drawn = policy.sample(batch, count, seed=seed, beam=beam)
                 parts.append(drawn.responses.cpu())
+        if self._trie is not None:
+            target = parts[0][:, 0]
+            parts.append(spoilt_items(self._trie, target, options.spoilt, seed=seed))
         items = torch.cat(parts, 1)
         return items, ~(items.unsqueeze(2) == items.unsqueeze(1)).tril(-1).any(2)
 

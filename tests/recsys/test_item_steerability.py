@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from personalize.conditioning import text
 from personalize.evaluation.goal_space import fitted_limits
 from personalize.evaluation.steerable import REPORTED, TUNING
+from personalize.steerability.command import read_configuration
 from personalize.steering.chain import Chain, Lookahead, Selection, Telling
 from recsys.recommender import Filters
 from recsys.steerability import Items, SteerableItems
@@ -107,3 +109,31 @@ def test_no_goal_is_further_from_the_pool_than_from_what_is_recommended(half):
 
 def _tensor(values):
     return torch.from_numpy(np.asarray(values, np.float32))
+
+
+def test_a_file_names_the_potential_by_which_particles_are_weighed(half, tmp_path):
+    """Looks on the way draw other items than the last look alone."""
+    particles = {"count": 8, "strength": 8.0, "resample_below": 1.0}
+    given = {
+        "source": {
+            "class_path": "recsys.steerability.Items",
+            "init_args": {"checkpoint": "none", "preferences": "none"},
+        },
+        "chains": {
+            "plain": {"chain": {"particles": particles}},
+            "null": {"chain": {"particles": {**particles, "potential": None}}},
+            "ends": {"chain": {"particles": {**particles, "potential": "EndOnly"}}},
+        },
+    }
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump(given))
+    options, _ = read_configuration(tmp_path / "given.yaml")
+    if half.facts["proposes from"] != "the trie":
+        pytest.skip("without codes there are no steps to look at")
+    contexts = half.contexts(REPORTED)
+    goals = laws.some_goals(half, len(contexts))
+    plain, null, ends = (
+        half.generate(contexts, goals, options.chains[name].chain).raw
+        for name in ("plain", "null", "ends")
+    )
+    np.testing.assert_array_equal(plain, null)
+    assert not np.array_equal(plain, ends)

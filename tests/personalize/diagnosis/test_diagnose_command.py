@@ -129,7 +129,7 @@ def test_reversals_drift_hacking_and_health_are_there(metrics):
         assert total == pytest.approx(1)
     assert context["after"]["reversal_rate"]["mean"] != context["before"]["reversal_rate"]["mean"]
     axes = {one["axis"]: one for one in compared["drift"]}
-    assert set(axes) == {"match", "quality"}
+    assert set(axes) == {"match", "quality", "safety gates"}
     match = axes["match"]
     assert match["total"] > match["noise"]
     assert match["categories"][2]["change"]["low"] > 0

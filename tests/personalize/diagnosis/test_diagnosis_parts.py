@@ -21,6 +21,7 @@ from personalize.preference_optimization.policy import Policy
 from personalize.preference_optimization.tabular_policy import TabularPolicy
 from personalize.preference_optimization.target_pairs import TargetAgainstOthers
 from personalize.preference_optimization.tunable import Evaluation, Judged
+from personalize.report.words import MINUS
 from tests.personalize.preference_optimization.toy_tunable import ToySource, ToyTunable
 
 CPU = torch.device("cpu")
@@ -336,8 +337,14 @@ def test_an_implicit_accuracy_above_the_ranking_is_said():
 
 
 def test_groups_that_pay_and_a_gap_by_chance_are_said():
-    groups = {"pays": ["b"], "worst": "b", "gap": interval(0.1, 0.0, 0.2), "gap_p_value": 0.5}
-    assert verdict(numbers_of(groups=groups))[1] == "Group b lose in ndcg for certain."
+    groups = {"pays": ["b"], "worst": "b", "gap": interval(0.1, 0.0, 0.2), "gap_p_value": 0.5,
+              "groups": [{"name": name, "change": interval(-0.2, -0.3, -0.1)} for name in "abc"],
+              }  # fmt: skip
+    said = verdict(numbers_of(groups=groups))[1]
+    lost = "b (-0.2000, -0.3000 to -0.1000; 9 contexts)".replace("-", MINUS)
+    assert said == f"One group loses in ndcg: {lost}."
+    said = verdict(numbers_of(groups={**groups, "pays": ["b", "c"]}))[1]
+    assert said.startswith(f"2 of 3 groups lose in ndcg: {lost}, c (")
     said = verdict(numbers_of(groups={**groups, "pays": []}))[1]
     assert said.endswith("a gap that chance alone makes as often.")
     said = verdict(numbers_of(groups={**groups, "pays": [], "gap_p_value": 0.01}))[1]

@@ -11,7 +11,7 @@ from personalize.diagnosis.page_rankings import rankings, reversals
 from personalize.report.figures import Dot, interval_dots
 from personalize.report.markup import Markup, element, joined, table
 from personalize.report.page import whole_page
-from personalize.report.words import DASH, chance, number
+from personalize.report.words import DASH, number, p_value
 
 SECTIONS = (
     ("evaluation", "Evaluation"),
@@ -141,7 +141,7 @@ def _group_table(run: Numbers) -> Markup:
                 f"The worst off is {groups['worst']}. Groups lie "
                 f"{number(groups['gap']['mean'], 4)} apart; groups of these sizes "
                 f"drawn at random, {number(groups['chance_gap'], 4)} "
-                f"(p = {chance(groups['gap_p_value'])}).{left}",
+                f"({p_value(groups['gap_p_value'])}).{left}",
             ),
             table(head("group", "after", "change"), rows),
         ]

@@ -4,7 +4,7 @@ from personalize.diagnosis.page_cells import Numbers, figure, head
 from personalize.diagnosis.verdict import drifted
 from personalize.report.figures import slopes
 from personalize.report.markup import Markup, element, table
-from personalize.report.words import chance, number, share
+from personalize.report.words import chance, number, p_value, share
 
 FIRST = ("category", "safety gates")
 """Axes that are shown in full whether anything moves along them or not."""
@@ -97,7 +97,7 @@ def _drift(run: Numbers, one: Numbers) -> list[Markup]:
         element(
             "p",
             f"{share(one['total'])} change their category; noise reaches {share(one['noise'])} "
-            f"(p = {chance(one['p_value'])}; {one['probes']:,} probes). Pairs ask for the share "
+            f"({p_value(one['p_value'])}; {one['probes']:,} probes). Pairs ask for the share "
             "of winners in a category less that of losers. The figure is of steps.",
         ),
         slopes(series, [f"{step:,}" for step in one["steps"]], title=title),

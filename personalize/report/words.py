@@ -30,13 +30,23 @@ def signed(value: float | int, digits: int = 4) -> str:
 
 
 def chance(value: float) -> str:
-    """A p-value.
+    """A p-value in a table.
 
     Example:
         >>> chance(0.0312), chance(0.0004)
         ('0.031', '<0.001')
     """
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_value(value: float) -> str:
+    """The same in a sentence.
+
+    Example:
+        >>> p_value(0.0312), p_value(0.0004)
+        ('p = 0.031', 'p < 0.001')
+    """
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _rounded(value: float | int, digits: int, sign: str) -> str:

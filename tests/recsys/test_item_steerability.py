@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from data_prep.artifact import read_manifest
 from personalize.conditioning import text
 from personalize.evaluation.goal_space import fitted_limits
 from personalize.evaluation.steerable import REPORTED, TUNING
@@ -96,6 +97,11 @@ def test_steering_brings_lists_nearer_to_goals(half):
         gap = (reached - goals.values.numpy()) * goals.mask.numpy() * found.mask
         errors.append(np.linalg.norm(gap, axis=1).mean())
     assert errors[1] < 0.7 * errors[0]
+
+
+def test_the_facts_say_whether_people_are_simulated(half, one_world):
+    tables = read_manifest(one_world.root / "tables")
+    assert half.facts["simulated"] is bool(tables.notes.get("simulated", False)) is False
 
 
 def test_no_goal_is_further_from_the_pool_than_from_what_is_recommended(half):

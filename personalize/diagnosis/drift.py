@@ -15,6 +15,7 @@ from personalize.evaluation.reward_hacking import hacking_report
 from personalize.evaluation.value_drift import drift_report, value_gap
 
 THIRDS = ("low", "middle", "high")
+GATES = ("fails a gate", "passes all")
 
 
 @runtime_checkable
@@ -99,7 +100,10 @@ Axis = tuple[str, tuple[str, ...], list[Int[np.ndarray, "probe answer"]], Int[np
 
 
 def _axes(found: HeldOut, answers: Sequence[Answered]) -> list[Axis]:
-    """Name, categories, those of all answers, and those of all candidates."""
+    """Name, categories, those of all answers, and those of all candidates.
+
+    What the half sorts by itself comes first, then safety gates where any answer fails one.
+    """
     half, candidates = found.half, found.candidates
     axes: list[Axis] = []
     if isinstance(half, Categorised):
@@ -107,6 +111,9 @@ def _axes(found: HeldOut, answers: Sequence[Answered]) -> list[Axis]:
         numbers = [half.category(found.probes, one.responses).cpu().numpy() for one in answers]
         own = half.category(candidates.context, every)[:, 0].cpu().numpy()
         axes.append(("category", tuple(half.category_names), numbers, own))
+    passed = [one.gate.astype(np.int64) for one in answers]
+    if not all(one.all() for one in passed):
+        axes.append(("safety gates", GATES, passed, candidates.gate.long().numpy()))
     for place, name in enumerate(half.reward_names):
         before = answers[0].reward[..., place]
         bounds = np.quantile(before, [1 / 3, 2 / 3])

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.methods.drawn_and_driven import drawn_and_driven, drawn_gain, parted
 from driving.planner.anchor_policy import AnchorPolicy, denoised
+from driving.planner.sub_score_heads import Selection
 from driving.tuned_plans import TunablePlans
 from driving.tuning import TunedPlans
 from personalize.preference_optimization.tunable import TEST
@@ -20,7 +21,9 @@ from tests.driving.planning_checkpoint import write_random_planner
 def half(tmp_path_factory) -> TunablePlans:
     paths = write_planning_artifacts(tmp_path_factory.mktemp("parts"))
     checkpoint: Path = write_random_planner(tmp_path_factory.mktemp("runs") / "diffusion", paths)
-    return TunedPlans(checkpoint=checkpoint, policy=AnchorPolicy, moments=4).open()
+    half = TunedPlans(checkpoint=checkpoint, policy=AnchorPolicy, moments=4).open()
+    half.policy.planner.selection = Selection(central=False)  # of four the middle hardly changes
+    return half
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,8 @@ def moved(half) -> AnchorPolicy:
     with torch.no_grad():
         for weights in policy.planner.decoder.parameters():
             weights.add_(0.3 * torch.randn(weights.shape, generator=generator))
+        scores = policy.planner.decoder.outer[-1].weight[-1]
+        scores.add_(10 * torch.randn(scores.shape, generator=generator))
     return policy
 
 
@@ -61,6 +66,20 @@ def test_the_likeliest_and_the_drawn_are_by_the_shares_of_the_candidates(half, m
     assert np.abs(drawn - likeliest).max() > 1e-3
 
 
+def test_what_would_be_driven_by_new_shares_is_picked_by_them(half, moved, found):
+    contexts = torch.from_numpy(half.contexts(TEST))
+    batch, count = half.batch(contexts), len(half.policy.planner.anchors)
+    old, new = (denoised(one.planner, batch) for one in (half.policy, moved))
+    picked = moved.planner.picked(batch.scene, old.encoded, old.changes, new.logits, batch.style)
+    judged = half.judge(contexts, torch.arange(count).expand(len(contexts), -1))
+    match = judged.reward[..., half.reward_names.index("style_match")].double()
+    expected = match[torch.arange(len(contexts)), picked.scores.argmax(-1)]
+    said = found["driven, new shares, old poses"].values["style_match"]
+    np.testing.assert_allclose(said, expected, atol=1e-6)
+    before = found["driven, old shares, old poses"].values["style_match"]
+    assert np.abs(said - before).max() > 1e-3
+
+
 def test_every_part_of_what_moved_matters(found):
     told = {name: one.values["style_match"] for name, one in found.items()}
     assert len(told) == 12
@@ -79,6 +98,15 @@ def test_nothing_changes_where_nothing_was_tuned(half, found):
     for row in [*rows.values(), gain]:
         assert row
         assert all(value["mean"] == 0 for value in row.values())
+
+
+def test_changes_are_those_from_before(half, moved, found):
+    for name, row in parted(half, moved, TEST, np.arange(len(half.contexts(TEST)))).items():
+        plan = name.split(",")[0]
+        before = found[f"{plan}, old shares, old poses"].values
+        for measure, told in row.items():
+            expected = float(np.mean(found[name].values[measure] - before[measure]))
+            assert told["mean"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_a_policy_draws_is_told_by_its_own_rewards(half, moved):

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from data_prep.errors import InputError
 from personalize.diagnosis.held_out import Answered, HeldOut
@@ -16,23 +15,6 @@ from personalize.evaluation.value_drift import drift_report, value_gap
 
 THIRDS = ("low", "middle", "high")
 GATES = ("fails a gate", "passes all")
-
-
-@runtime_checkable
-class Categorised(Protocol):
-    """A half that sorts responses itself: by brand, price band, kind of manoeuvre.
-
-    Attributes:
-        category_names: Names of the categories.
-    """
-
-    category_names: tuple[str, ...]
-
-    def category(
-        self, contexts: Int[Tensor, " row"], responses: Tensor
-    ) -> Int[Tensor, "row particle"]:
-        """The category of every response, as a number among the names."""
-        ...
 
 
 def drifts(
@@ -106,11 +88,11 @@ def _axes(found: HeldOut, answers: Sequence[Answered]) -> list[Axis]:
     """
     half, candidates = found.half, found.candidates
     axes: list[Axis] = []
-    if isinstance(half, Categorised):
+    if half.category_names:
         every = candidates.responses[candidates.response][:, None]
         numbers = [half.category(found.probes, one.responses).cpu().numpy() for one in answers]
         own = half.category(candidates.context, every)[:, 0].cpu().numpy()
-        axes.append(("category", tuple(half.category_names), numbers, own))
+        axes.append(("category", half.category_names, numbers, own))
     passed = [one.gate.astype(np.int64) for one in answers]
     if not all(one.all() for one in passed):
         axes.append(("safety gates", GATES, passed, candidates.gate.long().numpy()))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -31,17 +31,6 @@ from personalize.preference_optimization.tunable import TEST, Evaluation
 from personalize.tuning.outcome import outcome
 
 LEAST_IN_GROUP, LEAST_GROUPS = 5, 2
-
-
-@runtime_checkable
-class NamesAnnotators(Protocol):
-    """A half whose annotators, or the groups that stand for them, have names.
-
-    Attributes:
-        annotator_names: By the numbers that candidates have as their `group`.
-    """
-
-    annotator_names: tuple[str, ...]
 
 
 class Measured:
@@ -144,8 +133,7 @@ def annotators(found: HeldOut, pairs: PairScores) -> dict[str, Any] | None:
         np.bincount(place, weights=ahead(margin)) / count
         for margin in (pairs.reference_margin, pairs.margin)
     )
-    half = found.half
-    known = half.annotator_names if isinstance(half, NamesAnnotators) else ()
+    known = found.half.annotator_names
     names = np.array([known[one] if one < len(known) else f"number {one}" for one in keys[0]])
     options = found.options
     return _groups(old, new, names, np.ones(len(old), bool), options.resamples, options.seed)

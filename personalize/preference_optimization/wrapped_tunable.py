@@ -29,7 +29,8 @@ class WrappedTunable(Tunable[ContextRows], ABC):
         """
         self.half, self.policy = half, half.policy
         self.reward_names, self.response_names = half.reward_names, half.response_names
-        self.response_parts = half.response_parts
+        self.response_parts, self.category_names = half.response_parts, half.category_names
+        self.annotator_names = half.annotator_names
         self.facts = {**half.facts, **(added or {})}
         self.inputs = {**half.inputs, **(added or {})}
 
@@ -48,9 +49,14 @@ class WrappedTunable(Tunable[ContextRows], ABC):
     def under_condition(
         self, contexts: Int[Tensor, " row"], condition: str
     ) -> Int[Tensor, " row"] | None:
-        """Contexts with less said of what is preferred; None where the half has no such."""
-        known = getattr(self.half, "under_condition", None)
-        return None if known is None else known(contexts, condition)
+        """See `Tunable`."""
+        return self.half.under_condition(contexts, condition)
+
+    def category(
+        self, contexts: Int[Tensor, " row"], responses: Tensor
+    ) -> Int[Tensor, "row particle"]:
+        """See `Tunable`."""
+        return self.half.category(contexts, responses)
 
     def evaluate(self, policy: Policy[ContextRows], split: str, *, seed: int = 0) -> Evaluation:
         """See `Tunable`."""

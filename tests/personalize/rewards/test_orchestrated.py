@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from data_prep.errors import ArtifactMismatch, InputError
-from personalize.diagnosis.conditions import KnowsConditions
 from personalize.preference_optimization.extremes import BestAgainstWorst
 from personalize.preference_optimization.tunable import TEST, TRAINING
 from personalize.rewards.advantage import NormalizeThenSum
@@ -191,10 +190,20 @@ def test_what_can_be_said_less_of_is_passed_on(monkeypatch):
         half,
         "under_condition",
         lambda contexts, condition: contexts + 100 if condition == "none" else None,
-        raising=False,
     )
-    assert isinstance(orchestrated, KnowsConditions)
     found = orchestrated.under_condition(CONTEXTS, "none")
     assert found is not None
     assert found.tolist() == [104, 109, 106]
     assert orchestrated.under_condition(CONTEXTS, "inferred") is None
+
+
+def test_how_a_half_sorts_responses_is_passed_on(monkeypatch):
+    half = ToyTunable()
+    with pytest.raises(TypeError, match="ToyTunable does not sort responses into kinds"):
+        half.category(CONTEXTS, half.targets(CONTEXTS))
+    monkeypatch.setattr(half, "category_names", ("even", "odd"))
+    monkeypatch.setattr(half, "annotator_names", ("strict",))
+    monkeypatch.setattr(half, "category", lambda _, responses: responses % 2)
+    wrapped = JudgedFeaturesTunable(half)
+    assert (wrapped.category_names, wrapped.annotator_names) == (("even", "odd"), ("strict",))
+    assert wrapped.category(CONTEXTS, torch.tensor([[2], [3], [5]])).tolist() == [[0], [1], [1]]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, final, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -130,22 +131,25 @@ class PreferenceDegree(Auxiliary):
 
     name = "preference_degree"
 
-    def __init__(self, degrees: int, gamma: float = 0.1) -> None:
+    def __init__(self, degrees: int, gamma: float = 0.1, speed: float = 1.0) -> None:
         """Set the weight; the layer comes with the policy.
 
         Args:
             degrees: Number of degrees, none included; at least 2.
             gamma: Weight of the term; ours.
+            speed: How many times faster than the policy the layer learns, under an optimizer whose
+                steps do not grow with gradients, such as Adam. At a rate that a trained policy is
+                tuned with, a new layer learns next to nothing. Ours.
 
         Raises:
-            ValueError: If there are fewer than 2 degrees or gamma is not positive.
+            ValueError: If there are fewer than 2 degrees, or gamma or speed is not positive.
         """
         super().__init__()
         if degrees < 2:
             raise ValueError(f"degrees must be 2 or more, got {degrees}.")
-        require_positive(gamma=gamma)
+        require_positive(gamma=gamma, speed=speed)
         self.read: nn.Linear | None = None
-        self.degrees, self.gamma = degrees, gamma
+        self.degrees, self.gamma, self.speed = degrees, gamma, speed
 
     def fit_to(self, policy: Policy) -> None:
         """Begin with a random layer on what this policy shows.
@@ -158,6 +162,9 @@ class PreferenceDegree(Auxiliary):
                 f"{type(policy).__name__} has no `represented` to read a degree off."
             )
         self.read = nn.Linear(policy.represented_width(), self.degrees)
+        with torch.no_grad():
+            for weight in self.read.parameters():
+                weight.div_(self.speed)  # what it says at first is the same at any speed
 
     def degree(self, scored: Scored) -> Int[Tensor, "comparison response"]:
         """How far each grade is below the first's."""
@@ -174,7 +181,7 @@ class PreferenceDegree(Auxiliary):
         """
         if self.read is None or not isinstance(policy, Represents):
             raise TypeError("PreferenceDegree must be fitted to a policy that shows its inside.")
-        logits = self.read(represented(policy, batch))
+        logits = self.speed * self.read(represented(policy, batch))
         loss = functional.cross_entropy(logits.mT, self.degree(scored), reduction="none")
         return self.gamma * (loss * scored.present).sum(1) / scored.present.sum(1)
 

@@ -192,6 +192,7 @@ def test_a_term_beside_the_contrast_is_added_and_told():
         (lambda: ImitateBest(beta=0.0), "beta must be positive, got 0"),
         (lambda: PreferenceDegree(1), "degrees must be 2 or more, got 1"),
         (lambda: PreferenceDegree(2, gamma=0.0), "gamma must be positive, got 0"),
+        (lambda: PreferenceDegree(2, speed=0.0), "speed must be positive, got 0"),
     ],
 )
 def test_terms_out_of_range_are_refused(build, message: str):
@@ -254,6 +255,27 @@ def test_the_degree_is_read_off_the_inside_by_how_far_grades_fall():
     assert parts["preference_degree"].item() == pytest.approx(expected.item())
     (gradient,) = torch.autograd.grad(parts["loss"], term.read.weight)
     assert gradient.abs().sum() > 0
+
+
+def test_a_faster_layer_says_the_same_at_first_and_moves_further():
+    """Under Adam every weight moves by the rate, so what the layer says moves by speed times it."""
+    batch = replace(compared([[0, 1], [3, 4]], [0, 1]), grade=torch.tensor([[1.0, 0.0]] * 2))
+    said: dict[float, list[float]] = {}
+    for speed in (1.0, 10.0):
+        mine = showing().float()
+        torch.manual_seed(0)
+        objective = CompareObjective(CPL(), [PreferenceDegree(2, speed=speed)])
+        fit_parts(objective, mine)
+        optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
+        for _ in range(2):
+            parts = objective(mine, None, batch)
+            said.setdefault(speed, []).append(float(parts["preference_degree"]))
+            optimizer.zero_grad()
+            parts["loss"].backward()
+            optimizer.step()
+    assert said[10.0][0] == pytest.approx(said[1.0][0], rel=1e-5)
+    fell = {speed: first - second for speed, (first, second) in said.items()}
+    assert fell[10.0] == pytest.approx(10 * fell[1.0], rel=0.1)
 
 
 def test_what_is_shown_of_responses_follows_contexts_that_vary():

@@ -4,18 +4,22 @@ All begin at the same trained planner, take equally many steps on training momen
 a brisk style, and have a sweep of learning rates each, decided by the safe style match on
 validation moments. What is told is of test moments of other recordings, driven by the planner's own
 choice, with intervals that draw drivers whole. Policy optimisation is done on anchors alone, on
-trajectories by the surrogate, and on chains of denoising.
+trajectories by the surrogate, and on chains of denoising; each without and with a cost of failing a
+gate, whose weight is chosen on validation moments with the rate. `--parts` says which plans changed
+(`methods/drawn_and_driven.py`).
 """
 
 import argparse
+import functools
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.methods.drawn_and_driven import drawn_gain, parted
 from benchmarks.methods.planner_tuning import (
     Tuned,
     Tuning,
@@ -44,7 +48,7 @@ from personalize.preference_optimization.near_misses import NearMisses
 from personalize.preference_optimization.objective import Objective
 from personalize.preference_optimization.rollout_objective import Drawing, RolloutObjective
 from personalize.preference_optimization.surrogates import Clipped
-from personalize.preference_optimization.tunable import TEST, Evaluation
+from personalize.preference_optimization.tunable import TEST, TRAINING, Evaluation
 from personalize.rewards.combination import Separate
 from personalize.rewards.pipeline import RewardPipeline
 
@@ -64,26 +68,28 @@ class Method:
 
     Attributes:
         policy: What counts as a response.
-        objective: Makes what is minimised.
+        objective: Makes what is minimised, from what failing a gate costs.
         builder: Makes comparisons; None reads targets or draws.
         rates: Learning rates to try.
         batch_size: Contexts, or comparisons, in a step.
+        failure_weights: Costs of failing to try.
     """
 
     policy: Any
-    objective: Callable[[], Objective]
+    objective: Callable[[float], Objective]
     builder: NearMisses | None
     rates: tuple[float, ...]
     batch_size: int = 32
+    failure_weights: tuple[float, ...] = (0.0,)
 
 
-def optimisation(*, chain: bool = False) -> RolloutObjective:
+def optimisation(failure_weight: float, *, chain: bool = False) -> RolloutObjective:
     """Clipped ratios on the sum of quality and style, each normalised within its group."""
     weights = tuple(WEIGHTS.get(name, 0.0) for name in REWARDS)
     kl, samples = (0.0, 1) if chain else (0.05, 0)
     return RolloutObjective(
         Clipped(),
-        RewardPipeline(Separate(weights)),
+        RewardPipeline(Separate(weights), failure_weight=failure_weight),
         drawing=Drawing(group_size=8),
         kl_weight=kl,
         imitation_weight=0.1 * samples,
@@ -91,19 +97,24 @@ def optimisation(*, chain: bool = False) -> RolloutObjective:
     )
 
 
-def methods() -> dict[str, Method]:
+def methods(failure_weights: tuple[float, ...] = (5.0, 10.0)) -> dict[str, Method]:
     """All that are compared, cloning first."""
-    return {
-        "cloning": Method(DiffusionPolicy, ImitateObjective, None, SLOW),
-        "near-miss DPO": Method(
-            DiffusionPolicy, lambda: CompareObjective(DPO(0.1)), NearMisses(WEIGHTS), SLOW
-        ),
+    of_chains = functools.partial(optimisation, chain=True)
+    drawing = {
         "GRPO on anchors": Method(AnchorPolicy, optimisation, None, FAST),
         "GRPO on the surrogate": Method(DiffusionPolicy, optimisation, None, FAST),
-        "GRPO on the chain": Method(
-            ChainPolicy, lambda: optimisation(chain=True), None, (1e-4, 3e-4), batch_size=16
+        "GRPO on the chain": Method(ChainPolicy, of_chains, None, FAST[1:], batch_size=16),
+    }
+    found = {
+        "cloning": Method(DiffusionPolicy, lambda _: ImitateObjective(), None, SLOW),
+        "near-miss DPO": Method(
+            DiffusionPolicy, lambda _: CompareObjective(DPO(0.1)), NearMisses(WEIGHTS), SLOW
         ),
     }
+    for name, method in drawing.items():
+        found[name] = method
+        found[f"{name}, failing costs"] = replace(method, failure_weights=failure_weights)
+    return found
 
 
 def main() -> None:
@@ -113,12 +124,21 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=200)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--without", nargs="*", default=[], help="methods to leave out")
+    parser.add_argument("--only", nargs="*", default=[], help="methods beside cloning; else all")
+    parser.add_argument("--failure-weights", nargs="+", type=float, default=[5.0, 10.0])
+    parser.add_argument("--parts", action="store_true", help="say which plans changed, and how")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    chosen = {name: way for name, way in methods().items() if name not in options.without}
+    every = methods(tuple(options.failure_weights))
+    unknown = set(options.only) - set(every)
+    if unknown:
+        parser.error(f"--only knows {', '.join(every)}; got {', '.join(sorted(unknown))}")
+    names = {"cloning", *options.only} if options.only else set(every)
+    chosen = {name: way for name, way in every.items() if name in names}
     seeds = tuple(range(options.seeds))
-    result = experiment(options.run, chosen, options.moments, options.steps, seeds)
+    result = experiment(
+        options.run, chosen, options.moments, options.steps, seeds, parts=options.parts
+    )
     print(table(result["means"]))
     for name, row in result["less_cloning"].items():
         match, hit = row["style_match"], row["collision"]
@@ -137,11 +157,13 @@ def experiment(
     moments: int,
     steps: int,
     seeds: tuple[int, ...],
+    *,
+    parts: bool = False,
 ) -> dict[str, Any]:
     """Every method, as means over seeds in every test context; cloning must be among them."""
     halves: dict[Any, TunablePlans] = {}
     found: dict[str, Evaluation] = {}
-    facts: dict[str, Mapping[str, Any]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for name, method in chosen.items():
         if method.policy not in halves:
             halves[method.policy] = opened(run, moments=moments, policy=method.policy)
@@ -153,6 +175,8 @@ def experiment(
         groups = drivers(half, run / "styles", TEST)
         print(f"{name}: {facts[name]}")
         print(table({name: changes(found[name], found["before"], groups)}), flush=True)
+        if parts:
+            facts[name] = facts[name] | looked_into(half, made[0], run, name)
     groups = drivers(next(iter(halves.values())), run / "styles", TEST)
     less = {
         name: changes(value, found["cloning"], groups)
@@ -183,18 +207,43 @@ def experiment(
 
 
 def trained(
-    half: TunablePlans, method: Method, steps: int, seeds: tuple[int, ...]
+    half: TunablePlans, method: Method, steps: int, seeds: Sequence[int]
 ) -> tuple[list[Tuned], dict[str, Any]]:
-    """The half's planner after one method, seed by seed."""
+    """The half's planner after one method, seed by seed, at the cost of failing that did best."""
     rows = logged(half) if method.builder is None else compared(half, method.builder)
     settings = Tuning(method.rates[0], steps=steps, batch_size=method.batch_size)
-    return swept(
-        half,
-        lambda chosen: tuned(half, method.objective, rows, chosen),
-        method.rates,
-        seeds,
-        settings,
-    )
+
+    def one(weight: float, chosen: Tuning) -> Tuned:
+        return tuned(half, functools.partial(method.objective, weight), rows, chosen)
+
+    tried = {
+        weight: swept(half, functools.partial(one, weight), method.rates, seeds[:1], settings)
+        for weight in method.failure_weights
+    }
+    validated = {weight: facts["validation"] for weight, (_, facts) in tried.items()}
+    best = max(tried, key=lambda weight: max(validated[weight].values()))
+    made, facts = tried[best]
+    settings = replace(settings, learning_rate=facts["learning_rate"])
+    made += [one(best, replace(settings, seed=seed)) for seed in seeds[1:]]
+    if len(tried) > 1:
+        facts |= {"failure_weight": best, "validation": validated}
+    return made, facts
+
+
+def looked_into(half: TunablePlans, made: Tuned, run: Path, name: str) -> dict[str, Any]:
+    """Which plans changed on training and on test moments, printed as well."""
+    found: dict[str, Any] = {}
+    for split in (TRAINING, TEST):
+        groups = drivers(half, run / "styles", split)
+        rows = parted(half, made.policy, split, groups)
+        gain = drawn_gain(half, made.policy, split, WEIGHTS, groups)
+        found[split] = {"plans": rows, "drawn by the policy": gain}
+        cells = (
+            f"{key} {v['mean']:+.4f} [{v['low']:+.4f}, {v['high']:+.4f}]" for key, v in gain.items()
+        )
+        print(f"{name}, {split}: drawn by the policy: {', '.join(cells)}")
+        print(table({f"{split}: {key}": row for key, row in rows.items()}), flush=True)
+    return {"parts": found}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from driving.moments import Moments
 from driving.plan_judge import (
     REWARDS,
     ROWS_AT_ONCE,
+    DrivenPlans,
     PlanJudge,
     StyleRuler,
     columns_shown,
@@ -233,6 +234,12 @@ class TunablePlans(Tunable[PlanContexts]):
             found = self.judge_of(self.moment(contexts), self.style(contexts), poses)
         return Judged(found.reward.to(responses.device), found.gate.to(responses.device))
 
+    def driven(
+        self, contexts: Int[Tensor, " row"], poses: Float[Tensor, "row candidate time 3"]
+    ) -> DrivenPlans:
+        """Any plans, driven in the moments of contexts."""
+        return drive(self._moments, self.moment(contexts), poses)
+
     @torch.no_grad()
     def features(
         self, contexts: Int[Tensor, " row"], responses: Tensor
@@ -255,7 +262,7 @@ class TunablePlans(Tunable[PlanContexts]):
         contexts = torch.from_numpy(self.contexts(split))
         rows = self.moment(contexts)
         plans = self._plans(policy, contexts, seed)
-        driven = drive(self._moments, rows, plans[:, None])
+        driven = self.driven(contexts, plans[:, None])
         style = self.style(contexts)
         match = self.judge_of.ruler.match(driven.measured, rows, style)
         values = {name: driven.parts[name] for name in ("pdms", "progress", "comfort")}

@@ -29,7 +29,8 @@ from personalize.preference_optimization.tunable import (
 )
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
-from recsys.item_candidates import ItemCandidates
+from recsys.follow_up_rewards import with_follow_ups
+from recsys.item_candidates import ItemCandidates, spoilt_items
 from recsys.item_categories import item_categories
 from recsys.item_rewards import Collaborative, ItemReward, ItemWorld, chosen_judges
 from recsys.item_world import item_world
@@ -73,7 +74,7 @@ class TunedItems(TunableSource):
         changes: Options of the recommender to change, by dotted name.
         candidates: Which items are compared.
         limits: Most contexts of each split.
-        judges: Rewards of items. Default: all, but those of texts only where there are some.
+        judges: Rewards of items. Default: `USUAL`, but those of texts only where there are some.
         training_policy: How preferences of training rows are chosen. `Oracle` looks at the target
             and is an upper bound. Default: `Latest`.
         preference_count: Most preferences of a context. Default: as in training.
@@ -92,7 +93,7 @@ class TunedItems(TunableSource):
         vectors: Path | None = None,
         semantic_ids: Path | None = None,
         changes: dict[str, str] | None = None,
-        candidates: ItemCandidates = ItemCandidates(),  # noqa: B008
+        candidates: ItemCandidates = ItemCandidates(),  # noqa: B008  (frozen, and shown by --help)
         limits: RowLimits = RowLimits(),  # noqa: B008  (frozen, and shown by --help)
         judges: Sequence[ItemReward] | None = None,
         training_policy: SelectionPolicy | None = None,
@@ -143,8 +144,16 @@ class TunableItems(Tunable[HistoryBatch]):
         )
         self.policy.eval()
         catalogue = worded_catalogue(loaded, source.vectors)
-        self._worlds = {torch.device("cpu"): item_world(loaded, catalogue)}
-        self._judges = chosen_judges(source.judges, self.world)
+        self._trie = source.candidates.trie_of(loaded.catalogue)
+        world = item_world(loaded, catalogue)
+        self._judges = chosen_judges(source.judges, world)
+        world = with_follow_ups(
+            world,
+            self._judges,
+            loaded.paths["tables"],
+            maximum_history=loaded.maximum_history,
+        )
+        self._worlds = {torch.device("cpu"): world}
         self.reward_names = tuple(judge.name for judge in self._judges)
         paths = _paths(source, loaded, has_texts=self.world.has_texts)
         self.contexts_of = _contexts(source, loaded, catalogue, paths, self.world)
@@ -235,13 +244,16 @@ class TunableItems(Tunable[HistoryBatch]):
     def _items(
         self, contexts: Int[Tensor, " row"], policy: Policy[HistoryBatch], seed: int
     ) -> tuple[Int[Tensor, "row place"], Tensor]:
-        """The target and what the policy answers, and which of them come first in their row."""
+        """Target, the policy's answers and spoilt items, and which come first in their row."""
         batch, options = self.batch(contexts).to(_device(policy)), self._source.candidates
         parts = [self.targets(contexts)]
         for count, beam in ((options.beam, True), (options.drawn, False)):
             if count:
                 drawn = policy.sample(batch, count, seed=seed, beam=beam)
                 parts.append(drawn.responses.cpu())
+        if self._trie is not None:
+            target = parts[0][:, 0]
+            parts.append(spoilt_items(self._trie, target, options.spoilt, seed=seed))
         items = torch.cat(parts, 1)
         return items, ~(items.unsqueeze(2) == items.unsqueeze(1)).tril(-1).any(2)
 

@@ -65,10 +65,14 @@ class Tunable(ABC, Generic[ContextRows]):
         reward_names: Names of the qualities `judge` tells.
         facts: What is tuned, as plain JSON values, for reports.
         inputs: Content hash of every artifact that was read, by name.
+        response_names: Names of the features of a response, where each has one.
+        response_parts: Of how many parts of equal width those features are made up.
     """
 
     policy: Policy[ContextRows]
     reward_names: tuple[str, ...]
+    response_names: tuple[str, ...] = ()
+    response_parts: int = 1
     facts: Mapping[str, Any]
     inputs: Mapping[str, str]
 

@@ -36,6 +36,8 @@ from driving.tuned_plans import TunablePlans
 from driving.tuning import TunedPlans, imitated, of_teacher, teacher_drives
 from personalize.checkpoint import KIND
 from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION
+from personalize.rewards.judged_features import JudgedFeaturesTunable
+from personalize.rewards.regret_features import RegretFeaturesTunable
 from tests.driving.planning_artifacts import write_planning_artifacts
 from tests.driving.planning_checkpoint import write_checkpoint, write_random_planner
 from tests.personalize.preference_optimization.tunable_laws import LAWS
@@ -73,6 +75,25 @@ def half(halves) -> TunablePlans:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_what_can_be_tuned_keeps_the_laws(halves, name, law):
     law(halves[name])
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_reward_model_sees_plans_by_their_rewards_and_beside_what_else_is_offered(halves, name):
+    half = halves[name]
+    seen = JudgedFeaturesTunable(half)
+    offering = RegretFeaturesTunable(seen, 2)
+    contexts = torch.from_numpy(half.contexts(VALIDATION))[:2]
+    targets = half.targets(contexts)
+    context, response = seen.features(contexts, targets)
+    assert seen.response_names == REWARDS
+    torch.testing.assert_close(response, half.judge(contexts, targets).reward)
+    beside, found = offering.features(contexts, targets)
+    assert torch.equal(beside, context)
+    collected, start, end = found[:, 0].unflatten(-1, (5, len(REWARDS))).split([1, 2, 2], 1)
+    torch.testing.assert_close(collected, response)
+    likeliest = half.policy.sample(half.batch(contexts), 2, seed=0, beam=True).responses
+    torch.testing.assert_close(start, half.judge(contexts, likeliest).reward)
+    assert (end == 0).all()
 
 
 def test_contexts_are_moments_under_every_style(half):

@@ -432,7 +432,7 @@ def test_what_cannot_be_tuned_is_refused(one_world):
         TunedItems(checkpoint=one_world.root / "tiger", judges=[Hit(), Hit()]).open()
     with pytest.raises(InputError, match="preference_match needs texts of items; pass vectors"):
         TunedItems(checkpoint=one_world.root / "tiger", judges=[PreferenceMatch()]).open()
-    with pytest.raises(ValueError, match="beam and drawn must not be negative: -1, 0"):
+    with pytest.raises(ValueError, match="beam, drawn and spoilt must not be negative: -1, 0, 0"):
         ItemCandidates(beam=-1)
     with pytest.raises(ValueError, match="test must be at least 1, got 0"):
         RowLimits(test=0)

@@ -2,11 +2,12 @@
 
 All begin at the same trained planner, take equally many steps on training moments under a calm and
 a brisk style, and have a sweep of learning rates each, decided by the safe style match on
-validation moments. What is told is of test moments of other recordings, driven by the planner's own
-choice, with intervals that draw drivers whole. Policy optimisation is done on anchors alone, on
-trajectories by the surrogate, and on chains of denoising; each without and with a cost of failing a
-gate, whose weight is chosen on validation moments with the rate. `--parts` says which plans changed
-(`methods/drawn_and_driven.py`).
+validation moments; rows that end in `collisions` are decided by the style match among all that
+collide there no more often than cloning. What is told is of test moments of other recordings,
+driven by the planner's own choice, with intervals that draw drivers whole. Policy optimisation is
+done on anchors alone, on trajectories by the surrogate, and on chains of denoising; each without
+and with a cost of failing a gate, whose weight is chosen with the rate. `--parts` says which plans
+changed (`methods/drawn_and_driven.py`).
 """
 
 import argparse
@@ -30,7 +31,6 @@ from benchmarks.methods.planner_tuning import (
     logged,
     means,
     opened,
-    swept,
     table,
     tuned,
 )
@@ -48,7 +48,7 @@ from personalize.preference_optimization.near_misses import NearMisses
 from personalize.preference_optimization.objective import Objective
 from personalize.preference_optimization.rollout_objective import Drawing, RolloutObjective
 from personalize.preference_optimization.surrogates import Clipped
-from personalize.preference_optimization.tunable import TEST, TRAINING, Evaluation
+from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION, Evaluation
 from personalize.rewards.combination import Separate
 from personalize.rewards.pipeline import RewardPipeline
 
@@ -56,6 +56,10 @@ WEIGHTS = {"pdms": 1.0, "style_match": 1.0}
 NO_WORSE = 0.02
 """A collision rate is no worse where it is surely not this much higher."""
 SLOW, FAST = (1e-5, 3e-5, 1e-4), (3e-5, 1e-4, 3e-4)
+CHOSEN_BY = ("safe_style_match", "style_match", "collision", "off_road")
+Validated = Mapping[tuple[float, float], Mapping[str, float]]
+"""Means on validation moments by learning rate and cost of failing."""
+Rule = Callable[[Validated], tuple[float, float]]
 CRITERION = (
     "the style match is higher than cloning's (interval above 0) and the collision rate surely not "
     f"{NO_WORSE:g} higher (upper end of the interval)"
@@ -73,6 +77,7 @@ class Method:
         rates: Learning rates to try.
         batch_size: Contexts, or comparisons, in a step.
         failure_weights: Costs of failing to try.
+        draws: Whether it learns from what it draws.
     """
 
     policy: Any
@@ -81,6 +86,7 @@ class Method:
     rates: tuple[float, ...]
     batch_size: int = 32
     failure_weights: tuple[float, ...] = (0.0,)
+    draws: bool = False
 
 
 def optimisation(failure_weight: float, *, chain: bool = False) -> RolloutObjective:
@@ -101,9 +107,11 @@ def methods(failure_weights: tuple[float, ...] = (5.0, 10.0)) -> dict[str, Metho
     """All that are compared, cloning first."""
     of_chains = functools.partial(optimisation, chain=True)
     drawing = {
-        "GRPO on anchors": Method(AnchorPolicy, optimisation, None, FAST),
-        "GRPO on the surrogate": Method(DiffusionPolicy, optimisation, None, FAST),
-        "GRPO on the chain": Method(ChainPolicy, of_chains, None, FAST[1:], batch_size=16),
+        "GRPO on anchors": Method(AnchorPolicy, optimisation, None, FAST, draws=True),
+        "GRPO on the surrogate": Method(DiffusionPolicy, optimisation, None, FAST, draws=True),
+        "GRPO on the chain": Method(
+            ChainPolicy, of_chains, None, FAST[1:], batch_size=16, draws=True
+        ),
     }
     found = {
         "cloning": Method(DiffusionPolicy, lambda _: ImitateObjective(), None, SLOW),
@@ -164,19 +172,27 @@ def experiment(
     halves: dict[Any, TunablePlans] = {}
     found: dict[str, Evaluation] = {}
     facts: dict[str, dict[str, Any]] = {}
+    rules: dict[str, Rule] = {"": best_safe_match}
     for name, method in chosen.items():
         if method.policy not in halves:
             halves[method.policy] = opened(run, moments=moments, policy=method.policy)
         half = halves[method.policy]
         if "before" not in found:
             found["before"] = half.evaluate(half.policy, TEST)
-        made, facts[name] = trained(half, method, steps, seeds)
-        found[name] = average([half.evaluate(one.policy, TEST) for one in made])
         groups = drivers(half, run / "styles", TEST)
-        print(f"{name}: {facts[name]}")
-        print(table({name: changes(found[name], found["before"], groups)}), flush=True)
-        if parts:
-            facts[name] = facts[name] | looked_into(half, made[0], run, name)
+        for rule, (made, told) in trained(half, method, steps, seeds, rules).items():
+            one = name + rule
+            facts[one] = told
+            found[one] = average([half.evaluate(each.policy, TEST) for each in made])
+            print(f"{one}: {told}")
+            print(table({one: changes(found[one], found["before"], groups)}), flush=True)
+            if method.draws:
+                facts[one] = facts[one] | gained(half, made[0], run, one)
+            if parts and not rule:
+                facts[one] = facts[one] | looked_into(half, made[0], run, one)
+        if name == "cloning":
+            most = facts[name]["chosen"]["collision"]
+            rules[", collisions"] = functools.partial(no_more_collisions, most=most)
     groups = drivers(next(iter(halves.values())), run / "styles", TEST)
     less = {
         name: changes(value, found["cloning"], groups)
@@ -207,42 +223,83 @@ def experiment(
 
 
 def trained(
-    half: TunablePlans, method: Method, steps: int, seeds: Sequence[int]
-) -> tuple[list[Tuned], dict[str, Any]]:
-    """The half's planner after one method, seed by seed, at the cost of failing that did best."""
+    half: TunablePlans,
+    method: Method,
+    steps: int,
+    seeds: Sequence[int],
+    rules: Mapping[str, Rule],
+) -> dict[str, tuple[list[Tuned], dict[str, Any]]]:
+    """By every rule of choice: the planner seed by seed, at the rate and cost that were chosen."""
     rows = logged(half) if method.builder is None else compared(half, method.builder)
     settings = Tuning(method.rates[0], steps=steps, batch_size=method.batch_size)
 
-    def one(weight: float, chosen: Tuning) -> Tuned:
-        return tuned(half, functools.partial(method.objective, weight), rows, chosen)
+    def one(rate: float, weight: float, seed: int) -> Tuned:
+        objective = functools.partial(method.objective, weight)
+        return tuned(half, objective, rows, replace(settings, learning_rate=rate, seed=seed))
 
-    tried = {
-        weight: swept(half, functools.partial(one, weight), method.rates, seeds[:1], settings)
+    made = {
+        (rate, weight, seeds[0]): one(rate, weight, seeds[0])
         for weight in method.failure_weights
+        for rate in method.rates
     }
-    validated = {weight: facts["validation"] for weight, (_, facts) in tried.items()}
-    best = max(tried, key=lambda weight: max(validated[weight].values()))
-    made, facts = tried[best]
-    settings = replace(settings, learning_rate=facts["learning_rate"])
-    made += [one(best, replace(settings, seed=seed)) for seed in seeds[1:]]
-    if len(tried) > 1:
-        facts |= {"failure_weight": best, "validation": validated}
-    return made, facts
+    validated = {
+        key[:2]: validation(half.evaluate(found.policy, VALIDATION)) for key, found in made.items()
+    }
+    found = {}
+    for name, rule in rules.items():
+        best = rule(validated)
+        for seed in seeds:
+            made[*best, seed] = made.get((*best, seed)) or one(*best, seed)
+        facts = {
+            "learning_rate": best[0],
+            "failure_weight": best[1],
+            "chosen": validated[best],
+            "validation": {f"{r:g}, {w:g}": row for (r, w), row in validated.items()},
+            "seconds_per_step": round(made[*best, seeds[0]].seconds_per_step, 4),
+        }
+        found[name] = [made[*best, seed] for seed in seeds], facts
+    return found
+
+
+def validation(found: Evaluation) -> dict[str, float]:
+    """Means of what choices are made by."""
+    return {name: round(float(np.nanmean(found.values[name])), 5) for name in CHOSEN_BY}
+
+
+def best_safe_match(validated: Validated) -> tuple[float, float]:
+    """The rate and the cost of failing with the best safe style match."""
+    return max(validated, key=lambda key: validated[key]["safe_style_match"])
+
+
+def no_more_collisions(validated: Validated, most: float) -> tuple[float, float]:
+    """Those with the best style match among all that collide no more than so often.
+
+    Where all collide more often it is the one that does so least.
+    """
+    allowed = [key for key, row in validated.items() if row["collision"] <= most]
+    if not allowed:
+        return min(validated, key=lambda key: validated[key]["collision"])
+    return max(allowed, key=lambda key: validated[key]["style_match"])
+
+
+def gained(half: TunablePlans, made: Tuned, run: Path, name: str) -> dict[str, Any]:
+    """What is drawn in training moments less what was, printed as well."""
+    groups = drivers(half, run / "styles", TRAINING)
+    gain = drawn_gain(half, made.policy, TRAINING, WEIGHTS, groups)
+    cells = (
+        f"{key} {v['mean']:+.4f} [{v['low']:+.4f}, {v['high']:+.4f}]" for key, v in gain.items()
+    )
+    print(f"{name}: drawn in training moments: {', '.join(cells)}", flush=True)
+    return {"drawn in training moments": gain}
 
 
 def looked_into(half: TunablePlans, made: Tuned, run: Path, name: str) -> dict[str, Any]:
     """Which plans changed on training and on test moments, printed as well."""
-    found: dict[str, Any] = {}
+    found = {}
     for split in (TRAINING, TEST):
-        groups = drivers(half, run / "styles", split)
-        rows = parted(half, made.policy, split, groups)
-        gain = drawn_gain(half, made.policy, split, WEIGHTS, groups)
-        found[split] = {"plans": rows, "drawn by the policy": gain}
-        cells = (
-            f"{key} {v['mean']:+.4f} [{v['low']:+.4f}, {v['high']:+.4f}]" for key, v in gain.items()
-        )
-        print(f"{name}, {split}: drawn by the policy: {', '.join(cells)}")
-        print(table({f"{split}: {key}": row for key, row in rows.items()}), flush=True)
+        found[split] = parted(half, made.policy, split, drivers(half, run / "styles", split))
+        print(name)
+        print(table({f"{split}: {key}": row for key, row in found[split].items()}), flush=True)
     return {"parts": found}
 
 

@@ -24,7 +24,7 @@ from personalize.preference_optimization.tunable import Evaluation
 
 MEASURES = ("collision", "off_road", "style_match", "pdms")
 OLD, NEW = "old", "new"
-DRAWS = 8
+DRAWS, DRAWN_TOGETHER = 8, 8
 
 
 @torch.no_grad()
@@ -105,16 +105,26 @@ def drawn_gain(
         groups: The driver of every context.
     """
     contexts = torch.from_numpy(half.contexts(split))
-    batch = half.batch(contexts)
-    told: list[Evaluation] = []
-    columns = [half.reward_names.index(name) for name in weights]
-    each = torch.tensor(list(weights.values()))
-    for one in (policy, half.policy):
-        judged = half.judge(contexts, one.sample(batch, DRAWS, seed=0).responses)
-        value = (judged.reward[..., columns] * each).sum(-1).mean(1)
-        told.append(_evaluation({"reward": value, "passes": judged.gate.double().mean(1)}))
-    after, before = told
+    after, before = (_drawn(half, one, contexts, weights) for one in (policy, half.policy))
     return changes(after, before, groups, names=("reward", "passes"))
+
+
+def _drawn(
+    half: TunablePlans,
+    policy: Policy[PlanContexts],
+    contexts: Tensor,
+    weights: Mapping[str, float],
+) -> Evaluation:
+    """Means over what is drawn; contexts that are drawn for together share random numbers."""
+    columns = [half.reward_names.index(name) for name in weights]
+    each, parts = torch.tensor(list(weights.values())), []
+    for seed, rows in enumerate(contexts.split(DRAWN_TOGETHER)):
+        drawn = policy.sample(half.batch(rows), DRAWS, seed=seed)
+        judged = half.judge(rows, drawn.responses)
+        value = (judged.reward[..., columns] * each).sum(-1).mean(1).double()
+        parts.append(torch.stack([value, judged.gate.double().mean(1)]))
+    reward, passes = torch.cat(parts, 1)
+    return _evaluation({"reward": reward, "passes": passes})
 
 
 def _of(

@@ -113,12 +113,27 @@ def test_what_a_policy_draws_is_told_by_its_own_rewards(half, moved):
     contexts = torch.from_numpy(half.contexts(TEST))
     groups = np.arange(len(contexts))
     gain = drawn_gain(half, moved, TEST, {"pdms": 1.0, "style_match": 0.5}, groups)
-    means = []
+    means, passes, names = [], [], half.reward_names
     for policy in (moved, half.policy):
         drawn = policy.sample(half.batch(contexts), 8, seed=0)
-        reward = half.judge(contexts, drawn.responses).reward
-        names = half.reward_names
-        value = reward[..., names.index("pdms")] + 0.5 * reward[..., names.index("style_match")]
-        means.append(float(value.mean()))
+        judged = half.judge(contexts, drawn.responses)
+        pdms, match = (judged.reward[..., names.index(n)] for n in ("pdms", "style_match"))
+        means.append(float((pdms + 0.5 * match).mean()))
+        passes.append(float(judged.gate.double().mean()))
     assert gain["reward"]["mean"] == pytest.approx(means[0] - means[1], abs=1e-6)
     assert gain["reward"]["mean"] != 0
+    assert gain["passes"]["mean"] == pytest.approx(passes[0] - passes[1], abs=1e-6)
+
+
+def test_not_all_contexts_are_drawn_for_by_the_same_random_numbers(half, moved, monkeypatch):
+    contexts, seeds = half.contexts(TEST), []
+    monkeypatch.setattr("benchmarks.methods.drawn_and_driven.DRAWN_TOGETHER", 3)
+    sample = AnchorPolicy.sample
+
+    def spied(self, context, count, *, seed, beam=False):
+        seeds.append((len(context), seed))
+        return sample(self, context, count, seed=seed, beam=beam)
+
+    monkeypatch.setattr(AnchorPolicy, "sample", spied)
+    drawn_gain(half, moved, TEST, {"pdms": 1.0}, np.arange(len(contexts)))
+    assert seeds == 2 * [(3, 0), (3, 1), (2, 2)]

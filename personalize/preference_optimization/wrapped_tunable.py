@@ -12,9 +12,14 @@ from torch import Tensor
 from personalize.preference_optimization.policy import ContextRows, Policy
 from personalize.preference_optimization.tunable import Evaluation, Tunable
 
+BESIDE = ("under_condition", "category", "category_names", "annotator_names")
+"""What a half may tell beside what every one does; `personalize.diagnosis` asks for these."""
+
 
 class WrappedTunable(Tunable[ContextRows], ABC):
     """Passes on what no wrapper changes; a wrapper says what candidates, judges and features are.
+
+    What a half need not have (`BESIDE`) the wrapper has where the half has it, and only there.
 
     Attributes:
         half: What is wrapped.
@@ -32,6 +37,9 @@ class WrappedTunable(Tunable[ContextRows], ABC):
         self.response_parts = half.response_parts
         self.facts = {**half.facts, **(added or {})}
         self.inputs = {**half.inputs, **(added or {})}
+        for name in BESIDE:
+            if hasattr(half, name):
+                setattr(self, name, getattr(half, name))
 
     def contexts(self, split: str) -> Int[np.ndarray, " context"]:
         """See `Tunable`."""
@@ -44,13 +52,6 @@ class WrappedTunable(Tunable[ContextRows], ABC):
     def targets(self, contexts: Int[Tensor, " row"]) -> Tensor:
         """See `Tunable`."""
         return self.half.targets(contexts)
-
-    def under_condition(
-        self, contexts: Int[Tensor, " row"], condition: str
-    ) -> Int[Tensor, " row"] | None:
-        """Contexts with less said of what is preferred; None where the half has no such."""
-        known = getattr(self.half, "under_condition", None)
-        return None if known is None else known(contexts, condition)
 
     def evaluate(self, policy: Policy[ContextRows], split: str, *, seed: int = 0) -> Evaluation:
         """See `Tunable`."""

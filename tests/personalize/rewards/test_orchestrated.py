@@ -5,6 +5,8 @@ import torch
 
 from data_prep.errors import ArtifactMismatch, InputError
 from personalize.diagnosis.conditions import KnowsConditions
+from personalize.diagnosis.drift import Categorised
+from personalize.diagnosis.measures import NamesAnnotators
 from personalize.preference_optimization.extremes import BestAgainstWorst
 from personalize.preference_optimization.tunable import TEST, TRAINING
 from personalize.rewards.advantage import NormalizeThenSum
@@ -182,19 +184,29 @@ def test_a_wrapped_source_is_the_half_itself_but_for_features():
     ours = opened.candidates(contexts, half.policy, seed=3)
     theirs = half.candidates(contexts, half.policy, seed=3)
     assert torch.equal(ours.reward, theirs.reward)
-    assert opened.under_condition(contexts, "none") is None
+    assert not isinstance(opened, KnowsConditions | Categorised | NamesAnnotators)
 
 
-def test_what_can_be_said_less_of_is_passed_on(monkeypatch):
-    half, orchestrated = weighed()
-    monkeypatch.setattr(
-        half,
-        "under_condition",
-        lambda contexts, condition: contexts + 100 if condition == "none" else None,
-        raising=False,
-    )
-    assert isinstance(orchestrated, KnowsConditions)
-    found = orchestrated.under_condition(CONTEXTS, "none")
+def test_what_only_some_halves_tell_is_passed_on():
+    class Telling(ToyTunable):
+        category_names = ("even", "odd")
+        annotator_names = ("one", "two")
+
+        def category(self, contexts: torch.Tensor, responses: torch.Tensor) -> torch.Tensor:
+            return responses % 2
+
+        def under_condition(self, contexts: torch.Tensor, condition: str) -> torch.Tensor | None:
+            return contexts + 100 if condition == "none" else None
+
+    inner = JudgedFeaturesTunable(Telling())
+    half = OrchestratedTunable(inner, model(), "abc")
+    assert isinstance(half, KnowsConditions)
+    found = half.under_condition(CONTEXTS, "none")
     assert found is not None
     assert found.tolist() == [104, 109, 106]
-    assert orchestrated.under_condition(CONTEXTS, "inferred") is None
+    assert half.under_condition(CONTEXTS, "inferred") is None
+    assert isinstance(half, Categorised)
+    assert half.category(CONTEXTS, RESPONSES)[0].tolist() == [0, 1, 1]
+    assert half.category_names == ("even", "odd")
+    assert isinstance(half, NamesAnnotators)
+    assert half.annotator_names == ("one", "two")

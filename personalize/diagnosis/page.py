@@ -208,7 +208,7 @@ def _health(metrics: Numbers) -> Markup:
     for run in metrics["runs"]:
         for one in run["health"]:
             verdict = {True: "well", False: "look here", None: "not logged"}[one["well"]]
-            style = {True: "pill yes", False: "pill", None: None}[one["well"]]
+            style = {True: "pill", False: "pill yes", None: "pill"}[one["well"]]  # `yes` is red
             rows.append(
                 [
                     run["name"],

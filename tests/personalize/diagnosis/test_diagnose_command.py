@@ -213,6 +213,16 @@ def test_what_was_not_compared_in_two_contexts_is_said(metrics):
     assert "<td>a 1,000</td>" in whole_diagnosis(simulated)
 
 
+def test_what_is_ill_stands_out_and_what_is_well_does_not(metrics):
+    one = {"sentence": "Something.", "count": 3}
+    for well, style, word in (
+        (True, "pill", "well"), (False, "pill yes", "look here"), (None, "pill", "not logged"),
+    ):  # fmt: skip
+        run = {**metrics["runs"][0], "health": [{**one, "well": well}]}
+        said = whole_diagnosis({**metrics, "runs": [run]})
+        assert f'<span class="{style}">{word}</span>' in said
+
+
 def test_a_run_may_begin_where_another_ended(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(runs)
     given = ["--after", "compared", "--before", "compared", "--out", str(tmp_path / "same"), *SMALL]

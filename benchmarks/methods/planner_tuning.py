@@ -206,11 +206,11 @@ def means(found: Evaluation, groups: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 def changes(
-    after: Evaluation, before: Evaluation, groups: np.ndarray
+    after: Evaluation, before: Evaluation, groups: np.ndarray, names: Sequence[str] = SHOWN
 ) -> dict[str, dict[str, float]]:
-    """Paired differences with intervals, drivers drawn whole."""
+    """Paired differences with intervals, drivers drawn whole, of the measures that there are."""
     result = {}
-    for name in SHOWN:
+    for name in (name for name in names if name in after.values):
         new, old = after.values[name], before.values[name]
         there = np.isfinite(new) & np.isfinite(old)
         if not there.any():

@@ -31,9 +31,18 @@ class RewardPipeline:
         kl_weight: Of each response's log-ratio to the reference, which is taken off its advantage:
             the divergence as part of the reward, as in PPO and P3O. In the mean its gradient is
             that of `KL(policy || reference)`, in units of the scaled advantage.
+        failure_weight: Of failing a gate, which is taken off the advantage as the divergence is:
+            a cost beside the reward, whose gradient is that of the expected share of failures.
+            Without it a group of which one fails teaches no more than one of which none does, as
+            scales make every group count alike; where failures are rare a policy then learns
+            what is liked by the many groups that hold none, and drifts into them.
 
     Raises:
-        ValueError: If the KL weight is negative.
+        ValueError: If a weight is negative.
+
+    Source:
+        A cost apart from the reward, with a multiplier, is that of Safe RLHF (Dai et al., 2023,
+        arXiv:2310.12773); there the multiplier is learnt, here it is fixed.
     """
 
     combination: Combination | None = None
@@ -42,10 +51,12 @@ class RewardPipeline:
     self_play: Comparator | None = None
     gating: Gating | None = None
     kl_weight: float = 0.0
+    failure_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.kl_weight >= 0:
-            raise ValueError(f"kl_weight must not be negative, got {self.kl_weight:g}.")
+        for name in ("kl_weight", "failure_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name):g}.")
 
     @property
     def judges_reference(self) -> bool:
@@ -93,6 +104,8 @@ class RewardPipeline:
             if log_ratio is None:
                 raise ValueError("log_ratio must be given: kl_weight is not 0.")
             advantage = advantage - self.kl_weight * (log_ratio - log_ratio.mean(1, keepdim=True))
+        failed = (~gate).to(advantage)
+        advantage = advantage - self.failure_weight * (failed - failed.mean(1, keepdim=True))
         # those that fail are the lowest by now, up to rounding; where nobody passes nothing is told
         lowest = torch.where(gate.any(1, keepdim=True), advantage.amin(1, keepdim=True), 0)
         return torch.where(gate, advantage, lowest)

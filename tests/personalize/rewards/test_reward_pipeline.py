@@ -52,6 +52,7 @@ EVERY = [
     *(RewardPipeline(advantage=advantage) for advantage in ADVANTAGES),
     *(RewardPipeline(gating=gating) for gating in GATINGS),
     *(RewardPipeline(gating=gating, shaping=PreferenceAsReward()) for gating in GATINGS),
+    *(RewardPipeline(gating=gating, failure_weight=3.0) for gating in GATINGS),
     *(
         RewardPipeline(self_play=play, gating=gating)
         for play in (LogisticWins(), MajorityWins(), RankedWins((0.2, 0.0)), SkewSymmetricWins())
@@ -146,6 +147,8 @@ def test_has_no_gradient_and_says_what_it_needs():
         RewardPipeline(kl_weight=0.1)(reward, gate, reward[:, :0])
     with pytest.raises(ValueError, match="kl_weight must not be negative, got -1"):
         RewardPipeline(kl_weight=-1.0)
+    with pytest.raises(ValueError, match=r"failure_weight must not be negative, got -0\.5"):
+        RewardPipeline(failure_weight=-0.5)
 
 
 def test_the_divergence_is_taken_off_and_no_gate_is_bought_with_it():
@@ -158,3 +161,62 @@ def test_the_divergence_is_taken_off_and_no_gate_is_bought_with_it():
     log_ratio[:, 2] = -50.0  # the reference would like it much better
     found = RewardPipeline(kl_weight=0.3)(reward, gate, none, None, log_ratio)
     assert (found[:, 2:3] <= found).all()
+
+
+def test_what_failing_costs_by_hand():
+    """One of four fails: it loses three quarters of the weight and the others gain a quarter."""
+    reward, gate = torch.tensor([[[1.0], [2.0], [3.0], [9.0]]]), torch.ones(1, 4, dtype=torch.bool)
+    gate[0, 3] = False
+    advantage = SumThenNormalize(NoScale())
+    plain = RewardPipeline(advantage=advantage)(reward, gate, reward[:, :0])
+    torch.testing.assert_close(plain, torch.tensor([[1.0, 2.0, 3.0, 0.0]]) - 1.5)
+    costly = RewardPipeline(advantage=advantage, failure_weight=8.0)(reward, gate, reward[:, :0])
+    torch.testing.assert_close(costly - plain, torch.tensor([[2.0, 2.0, 2.0, -6.0]]))
+
+
+def test_failing_costs_nothing_where_all_do_alike():
+    reward = drawn(0, 3, 5, 2)
+    gate = torch.ones(3, 5, dtype=torch.bool)
+    gate[1] = False
+    plain, costly = (
+        RewardPipeline(failure_weight=w)(reward, gate, reward[:, :0]) for w in (0.0, 9.0)
+    )
+    assert torch.equal(plain, costly)
+    assert (costly[1] == 0).all()
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 100.0])
+def test_a_scaled_advantage_forgets_how_bad_failing_is_and_the_cost_does_not(spread):
+    """However far a reward is lowered for failing, scales bring it back; the cost stays."""
+    reward = spread * torch.tensor([[[0.0], [1.0], [2.0], [3.0]]])
+    gate = torch.tensor([[False, True, True, True]])
+    found = {
+        weight: RewardPipeline(gating=LowestGate(100 * spread), failure_weight=weight)(
+            reward, gate, reward[:, :0]
+        )
+        for weight in (0.0, 10.0)
+    }
+    assert abs(float(found[0.0][0, 0])) < 2.0
+    torch.testing.assert_close(found[10.0][0, 0], found[0.0][0, 0] - 7.5)
+
+
+def test_the_gradient_of_the_cost_is_that_of_the_expected_failures():
+    """Enumerated: `G / (G - 1)` of what groups of `G` give is the exact gradient."""
+    logits = torch.tensor([0.3, -0.4, 0.9], dtype=torch.float64, requires_grad=True)
+    fails, weight, size = torch.tensor([True, False, False]), 4.0, 2
+    pipeline = RewardPipeline(advantage=SumThenNormalize(NoScale()), failure_weight=weight)
+    share = logits.softmax(-1)
+    (exact,) = torch.autograd.grad(-weight * share[fails].sum(), logits, retain_graph=True)
+    total = torch.zeros((), dtype=torch.float64)
+    for group in itertools.product(range(3), repeat=size):
+        index = torch.tensor(group)
+        zero = torch.zeros(1, size, 1, dtype=torch.float64)
+        advantage = pipeline(zero, ~fails[index][None], zero[:, :0])
+        lowered = RewardPipeline(advantage=SumThenNormalize(NoScale()))(
+            zero, ~fails[index][None], zero[:, :0]
+        )
+        chance = share[index].prod().detach()
+        said = share.log()[index] * (advantage - lowered)[0]
+        total = total + chance * said.mean()
+    (found,) = torch.autograd.grad(total, logits)
+    torch.testing.assert_close(found * size / (size - 1), exact)

@@ -2,8 +2,9 @@
 
 A TIGER of the paper's size learns from Beauty sequences on one thread: the item that came next
 against others drawn from the catalogue, or items that it draws itself. All variants take the same
-contexts in turns; time is the processor time of this process. Memory is what a step must hold:
-weights, gradients, the optimizer's state, a reference, and all tensors kept for the backward pass.
+contexts in turns; time is the processor time of this process, or with `--device cuda` the time on
+the clock. Memory is what a step must hold: weights, gradients, the optimizer's state, a reference,
+and all tensors kept for the backward pass.
 """
 
 import argparse
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER, help="folder with Beauty")
     parser.add_argument("--batch", type=int, default=64, help="contexts in a step")
     parser.add_argument("--steps", type=int, default=6, help="steps of each variant")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,12 +86,13 @@ def main() -> None:
     t5, _ = models(beauty.codec)
     size = NetworkSize(dropout=t5.config.dropout_rate)
     torch.manual_seed(0)
-    tiger = Tiger(catalogue_of(beauty.codec), size=size, history_items=20)
+    tiger = Tiger(catalogue_of(beauty.codec), size=size, history_items=20).to(options.device)
     contexts = chosen_contexts(beauty.sequences, options.batch, options.steps + 1)
     measured = measure(tiger, contexts, families())
     rows = report(measured, options.batch)
     if options.json:
-        print(json.dumps({"source": beauty.source, "batch": options.batch, "rows": rows}))
+        facts = {"source": beauty.source, "batch": options.batch, "device": options.device}
+        print(json.dumps({**facts, "rows": rows}))
 
 
 def chosen_contexts(
@@ -107,22 +110,30 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Seconds per step and bytes of every family, all on the same contexts in turns."""
     steps = {name: stepper(tiger, family) for name, family in chosen.items()}
-    items = tiger.trie.item_count
+    items, device = tiger.trie.item_count, next(tiger.parameters()).device
     found = {name: {"seconds": 0.0, "bytes": 0.0} for name in chosen}
     for number, batch in enumerate(contexts):
         random = torch.Generator().manual_seed(number)
         others = torch.randint(items, (len(batch), NEGATIVES), generator=random)
         for name, family in chosen.items():
-            compared = comparisons(batch, others, family.responses)
+            compared = comparisons(batch, others, family.responses).to(device)
             prepare, step = steps[name]
             compared = prepare(compared)
-            start = time.process_time()
+            start = now(device)
             kept = step(compared, measured=number == 0)
             if number:
-                found[name]["seconds"] += (time.process_time() - start) / (len(contexts) - 1)
+                found[name]["seconds"] += (now(device) - start) / (len(contexts) - 1)
             else:
                 found[name]["bytes"] = kept
     return found
+
+
+def now(device: torch.device) -> float:
+    """Seconds: of the processor, or on the clock once a GPU has done what it was given."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def comparisons(batch: HistoryBatch, others: Tensor, responses: int) -> ComparisonBatch:

@@ -7,21 +7,24 @@ value is the mean over seeds. Differences on the test split are paired by contex
 intervals, against the checkpoint as it was and against plain fine-tuning.
 
   python benchmarks/tune_items.py --checkpoint runs/demo/fit/mender_emb --json
+
+With `--kept FOLDER` what a method came to is written there and not computed again, so that several
+processes can each do one of them (`--only GRPO`) and a last one prints the table.
 """
 
 import argparse
 import copy
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from personalize.evaluation.group_report import group_report
@@ -39,11 +42,13 @@ from personalize.preference_optimization.rollout_objective import Drawing, Rollo
 from personalize.preference_optimization.surrogates import Clipped
 from personalize.preference_optimization.target_pairs import Drawn, TargetAgainstOthers
 from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION, Evaluation
-from recsys.item_rewards import Hit, TargetLikeness
+from recsys.item_rewards import Collaborative, Hit, TargetLikeness
 from recsys.tuning import ItemCandidates, TunableItems, TunedItems
 from recsys.tuning_contexts import RowLimits
 
-PLAIN, CLIPPED_NORM, RESAMPLES = "plain fine-tuning", 1.0, 2000
+PLAIN, GRPO = "plain fine-tuning", "GRPO"
+NAMES = (PLAIN, "S-DPO", "sum of pairs", "DMPO", GRPO)
+CLIPPED_NORM, RESAMPLES, ROWS_AT_ONCE = 1.0, 2000, 256
 REPORTED = (
     "ndcg@10",
     "recall@10",
@@ -67,12 +72,33 @@ class Settings:
         batch_size: Contexts in a step.
         beta: Of the losses of comparisons.
         group_size: Responses that GRPO draws per context.
+        rates: Learning rates to try, by method.
+        seeds: Number of seeds at the rate that is chosen.
+        device: Where it is trained and evaluated.
     """
 
     steps: int
     batch_size: int
     beta: float
     group_size: int
+    rates: Mapping[str, list[float]]
+    seeds: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method came to.
+
+    Attributes:
+        values: Per measure one value per test context, the mean over seeds.
+        validated: NDCG@10 on validation, by learning rate.
+        chosen: The best of them.
+    """
+
+    values: Mapping[str, Float[np.ndarray, " row"]]
+    validated: Mapping[float, float]
+    chosen: float
 
 
 def main() -> None:
@@ -81,6 +107,7 @@ def main() -> None:
     for name in ("checkpoint", "preferences", "tables", "vectors", "semantic-ids"):
         parser.add_argument(f"--{name}", type=Path, required=name == "checkpoint")
     parser.add_argument("--codes", action="store_true", help="of a causal retriever: codes alone")
+    parser.add_argument("--without-texts", action="store_true", help="GRPO's second reward")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--beta", type=float, default=0.1)
@@ -91,13 +118,34 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=4096)
     parser.add_argument("--validation", type=int, default=1000)
     parser.add_argument("--test", type=int, default=1500)
+    parser.add_argument("--drawing-rates", type=float, nargs="+", help="of GRPO, if others")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--kept", type=Path, help="folder where what is done is kept")
+    parser.add_argument("--only", choices=NAMES, help="do this method, keep it, print no table")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
+    if options.only and options.kept is None:
+        parser.error("--only keeps what it finds: pass --kept.")
     half = opened(options)
-    settings = Settings(options.steps, options.batch_size, options.beta, options.group_size)
-    rates: dict[str, list[float]] = {name: [*options.rates] for name in methods(settings)}
+    rates: dict[str, list[float]] = {name: [*options.rates] for name in NAMES}
     rates[PLAIN] = options.plain_rates
-    found = experiment(half, settings, rates, options.seeds, options.contexts)
+    rates[GRPO] = options.drawing_rates or options.rates
+    settings = Settings(
+        options.steps,
+        options.batch_size,
+        options.beta,
+        options.group_size,
+        rates,
+        options.seeds,
+        options.device,
+    )
+    names = (options.only,) if options.only else NAMES
+    outcomes = experiment(half, settings, names, options.contexts, options.kept)
+    if options.only:
+        return
+    before = half.evaluate(half.policy, TEST)
+    unchanged = score(half.evaluate(half.policy, VALIDATION))
+    found = report(half, before, outcomes, unchanged) | {"seeds": list(range(options.seeds))}
     print_table(found)
     if options.json:
         print(json.dumps({**found, "options": {k: str(v) for k, v in vars(options).items()}}))
@@ -116,7 +164,7 @@ def opened(options: argparse.Namespace) -> TunableItems:
         changes=changes if options.codes else None,
         candidates=ItemCandidates(beam=20),
         limits=RowLimits(validation=options.validation, test=options.test),
-        judges=[Hit(), TargetLikeness()],
+        judges=[Hit(), Collaborative() if options.without_texts else TargetLikeness()],
     ).open()
 
 
@@ -129,52 +177,86 @@ def methods(settings: Settings) -> Mapping[str, Callable[[], Objective]]:
         "S-DPO": lambda: CompareObjective(SDPO(beta)),
         "sum of pairs": lambda: CompareObjective(OverPairs(DPO(beta))),
         "DMPO": lambda: CompareObjective(DMPO(beta)),
-        "GRPO": lambda: RolloutObjective(Clipped(), drawing=drawing, kl_weight=1e-3),
+        GRPO: lambda: RolloutObjective(Clipped(), drawing=drawing, kl_weight=1e-3),
     }
 
 
 def experiment(
     half: TunableItems,
     settings: Settings,
-    rates: Mapping[str, list[float]],
-    seeds: int,
+    names: Sequence[str],
     contexts: int,
-) -> dict[str, Any]:
-    """All methods against the checkpoint as it was and against plain fine-tuning."""
+    kept: Path | None,
+) -> dict[str, Outcome]:
+    """What each method comes to; what is kept from before is read."""
     generator = np.random.default_rng(0)
     every = half.contexts(TRAINING)
     chosen = np.sort(generator.choice(every, min(contexts, len(every)), replace=False))
     numbers = torch.from_numpy(chosen)
-    started = time.process_time()
+    half.policy.to(settings.device)
+    comparisons = None
+    outcomes = {}
+    for name in names:
+        found = kept_outcome(kept, name)
+        if found is None:
+            rows: ComparisonSet | LoggedTargets = LoggedTargets(numbers)
+            if name not in (PLAIN, GRPO):
+                rows = comparisons = comparisons or compared(half, numbers)
+            found = outcome(half, settings, name, rows)
+            keep(kept, name, found)
+        note(f"{name}: {found.validated}, chosen {found.chosen:g}, {time.process_time():.0f} s")
+        outcomes[name] = found
+    return outcomes
+
+
+def compared(half: TunableItems, numbers: Int[Tensor, " context"]) -> ComparisonSet:
+    """What was met next against three of the likeliest items, with the checkpoint's scores."""
     candidates = half.candidates(numbers, half.policy, seed=0)
-    compared = TargetAgainstOthers(negatives=3, choice=Drawn())(candidates, seed=0)
-    comparisons = ComparisonSet.of_candidates(compared, candidates).with_reference(
-        half.policy, half, batch_size=256
-    )
-    before = half.evaluate(half.policy, TEST)
-    unchanged = score(half.evaluate(half.policy, VALIDATION))
-    note(f"{len(comparisons)} comparisons, {time.process_time() - started:.0f} s of CPU")
-    after: dict[str, dict[str, Float[np.ndarray, " row"]]] = {}
-    sweeps: dict[str, Any] = {}
-    for name, make in methods(settings).items():
-        rows: ComparisonSet | LoggedTargets = comparisons
-        if name in (PLAIN, "GRPO"):
-            rows = LoggedTargets(numbers)
-        validated, policies = {}, {}
-        for rate in rates[name]:
-            policies[rate] = tuned(half, make(), rows, settings, rate, seed=0)
-            validated[rate] = score(half.evaluate(policies[rate], VALIDATION))
-        best = max(validated, key=lambda rate: validated[rate])
-        others = [tuned(half, make(), rows, settings, best, seed=seed) for seed in range(1, seeds)]
-        told = [half.evaluate(policy, TEST) for policy in (policies[best], *others)]
-        after[name] = {
-            measure: np.mean([each.values[measure] for each in told], 0)
-            for measure in REPORTED
-            if measure in told[0].values
-        }
-        sweeps[name] = {"validated": validated, "chosen": best}
-        note(f"{name}: {validated}, chosen {best:g}, {time.process_time() - started:.0f} s of CPU")
-    return report(half, before, after, sweeps, unchanged) | {"seeds": list(range(seeds))}
+    rows = TargetAgainstOthers(negatives=3, choice=Drawn())(candidates, seed=0)
+    found = ComparisonSet.of_candidates(rows, candidates)
+    return found.with_reference(half.policy, half, batch_size=ROWS_AT_ONCE)
+
+
+def outcome(
+    half: TunableItems, settings: Settings, name: str, rows: ComparisonSet | LoggedTargets
+) -> Outcome:
+    """One method: its learning rate is swept with the first seed, then every seed is told."""
+    make = methods(settings)[name]
+    validated, policies = {}, {}
+    for rate in settings.rates[name]:
+        policies[rate] = tuned(half, make(), rows, settings, rate, seed=0)
+        validated[rate] = score(half.evaluate(policies[rate], VALIDATION))
+    best = max(validated, key=lambda rate: validated[rate])
+    seeds = range(1, settings.seeds)
+    others = [tuned(half, make(), rows, settings, best, seed=seed) for seed in seeds]
+    told = [half.evaluate(policy, TEST) for policy in (policies[best], *others)]
+    values = {
+        measure: np.mean([each.values[measure] for each in told], 0)
+        for measure in REPORTED
+        if measure in told[0].values
+    }
+    return Outcome(values, validated, best)
+
+
+def kept_outcome(folder: Path | None, name: str) -> Outcome | None:
+    """What a method came to before, if that was kept."""
+    path = None if folder is None else folder / f"{name}.json"
+    if path is None or not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    values = {measure: np.array(each, np.float64) for measure, each in found["values"].items()}
+    validated = {float(rate): value for rate, value in found["validated"].items()}
+    return Outcome(values, validated, found["chosen"])
+
+
+def keep(folder: Path | None, name: str, found: Outcome) -> None:
+    """Write what a method came to, where it is to be kept."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {measure: each.tolist() for measure, each in found.values.items()}
+    told = {"values": values, "validated": found.validated, "chosen": found.chosen}
+    (folder / f"{name}.json").write_text(json.dumps(told))
 
 
 def tuned(
@@ -200,7 +282,7 @@ def tuned(
         ]
     )
     for step, part in enumerate(order.split(settings.batch_size)[: settings.steps]):
-        batch = rows.batch(part, half)
+        batch = rows.batch(part, half).to(settings.device)
         rollouts = None
         if objective.group_size > 0 and batch.numbers is not None:
             drawn = policy.sample(batch.contexts, objective.group_size, seed=1000 * seed + step)
@@ -222,11 +304,11 @@ def score(found: Evaluation) -> float:
 def report(
     half: TunableItems,
     before: Evaluation,
-    after: Mapping[str, Mapping[str, Float[np.ndarray, " row"]]],
-    sweeps: Mapping[str, Any],
+    outcomes: Mapping[str, Outcome],
     unchanged: float,
 ) -> dict[str, Any]:
     """Means and paired differences of every measure, worst groups, and what is shown."""
+    after = {name: each.values for name, each in outcomes.items()}
     rows = {"before tuning": before.values, **after}
     found: dict[str, Any] = {}
     for name, values in rows.items():
@@ -256,7 +338,10 @@ def report(
     return {
         "facts": dict(half.facts),
         "validation before tuning": unchanged,
-        "learning rates": sweeps,
+        "learning rates": {
+            name: {"validated": each.validated, "chosen": each.chosen}
+            for name, each in outcomes.items()
+        },
         "test": found,
         "criterion": CRITERION,
         "better than plain fine-tuning": better,

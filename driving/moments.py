@@ -34,6 +34,7 @@ class Moments:
         groups: Type of scene of every moment.
         gated_progress_m: What progress is a share of: PDM's over four seconds.
         area: Where one may drive.
+        simulated: Whether all of it was made by a traffic simulator.
     """
 
     world: World
@@ -42,6 +43,7 @@ class Moments:
     groups: list[str]
     gated_progress_m: Float[Tensor, " batch"]
     area: DrivableArea
+    simulated: bool = False
 
 
 @torch.inference_mode()
@@ -83,6 +85,7 @@ def read_moments(scenes: Artifact, styles: Artifact, splits: Sequence[str], most
         groups=kinds["scenario_type"].to_list(),
         gated_progress_m=reference_progress(world, scene, area, Pdm())[0],
         area=area,
+        simulated=bool(scenes.table(SCENES)["simulated"].all()),
     )
 
 

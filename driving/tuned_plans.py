@@ -12,12 +12,14 @@ from torch import Tensor
 from data_prep.artifact import read_artifact
 from data_prep.scenes.style_dimensions import AGGRESSIVE_SIGNS
 from driving.anchor_table import AnchorTable
+from driving.asked_styles import AskedStyles
 from driving.critic_reader import style_features
 from driving.load import AVERAGED, PLANNER, LoadedPlanner
 from driving.metrics.style_metrics import kendall_tau
 from driving.moments import Moments
 from driving.plan_judge import (
     REWARDS,
+    ROWS_AT_ONCE,
     DrivenPlans,
     PlanJudge,
     StyleRuler,
@@ -25,6 +27,7 @@ from driving.plan_judge import (
     drive,
     spread_within,
 )
+from driving.plan_kinds import KINDS, speed_kind
 from driving.plan_responses import PlanPolicy, PlanResponses
 from driving.planner.anchor_policy import AnchorPolicy
 from driving.planner.going_on import going_on
@@ -32,6 +35,7 @@ from driving.planner.guided_steps import no_style
 from driving.planner.plan_contexts import PlanContexts
 from driving.planner.planner import StyleCondition
 from personalize.checkpoint import KIND
+from personalize.evaluation.context_suite import INFERRED, NONE
 from personalize.negative_copy import write_copy
 from personalize.preference_optimization.candidates import Candidates
 from personalize.preference_optimization.policy import Policy, frozen_copy
@@ -40,14 +44,16 @@ from personalize.preference_optimization.tunable import Evaluation, Judged, Tuna
 MAIN = "safe_style_match"
 LOWER_IS_BETTER = frozenset({"collision", "off_road", "ade_m"})
 """Measures of an evaluation of which less is better."""
+_INSTEAD = {INFERRED: 1, NONE: 2}
 
 
 class TunablePlans(Tunable[PlanContexts]):
     """A trained diffusion planner with moments of logs, each under every style that is listed.
 
     The number of a context is its moment times the number of styles, plus its style. A swapped
-    context is the same moment under another style. Responses are driven by tracker and bicycle in
-    the world as it went on; nobody reacts, but for who drives behind (`calm_follower`).
+    context is the same moment under another style. All of them are there twice again, under what is
+    inferred of the style and without any (`under_condition`). Responses are driven by tracker and
+    bicycle in the world as it went on; nobody reacts, but for who drives behind (`calm_follower`).
 
     What was logged was driven in the driver's own style, so it is no example of how to drive in
     another one. The target of a context is the teacher's drive in that very style where a teacher
@@ -59,14 +65,18 @@ class TunablePlans(Tunable[PlanContexts]):
         facts: Likewise.
         inputs: Likewise.
         judge_of: What judges.
+        category_names: What plans do with their speed; see `speed_kind`.
+        annotator_names: The styles, which are the groups of candidates.
     """
+
+    category_names = KINDS
 
     def __init__(
         self,
         loaded: LoadedPlanner,
         policy: PlanPolicy,
         moments: Moments,
-        styles: Mapping[str, StyleCondition],
+        styles: AskedStyles,
         targets: Float[Tensor, "context time 3"],
         inputs: Mapping[str, str],
         *,
@@ -78,14 +88,15 @@ class TunablePlans(Tunable[PlanContexts]):
             loaded: Where the planner comes from.
             policy: Of its planner.
             moments: The moments.
-            styles: What is asked for, a row per moment, by name.
+            styles: What is asked for, and what may stand in for it.
             targets: What to imitate in every context.
             inputs: Content hash of every artifact that was read.
             swaps: Whether candidates come under the other styles too.
         """
         every = torch.arange(len(moments.splits))  # copied, so that gradients may pass
         self._moments, self._scene = moments, moments.scene.rows(every)
-        self._loaded, self._styles, self._targets = loaded, dict(styles), targets
+        self._loaded, self._styles, self._targets = loaded, dict(styles.told), targets
+        self._inferred, self.annotator_names = styles.inferred, tuple(styles.told)
         self.policy = policy.eval()
         self._frozen = frozen_copy(policy)
         self._responses, self._swaps = PlanResponses(self._frozen), swaps
@@ -98,6 +109,7 @@ class TunablePlans(Tunable[PlanContexts]):
             "planner": type(loaded.planner).__name__,
             "policy": type(policy).__name__,
             "styles": list(self._styles),
+            "simulated": moments.simulated,
             "moments": {name: moments.splits.count(name) for name in sorted(set(moments.splits))},
             "main": MAIN,
         }
@@ -115,15 +127,21 @@ class TunablePlans(Tunable[PlanContexts]):
     def under_condition(
         self, contexts: Int[Tensor, " row"], condition: str
     ) -> Int[Tensor, " row"] | None:
-        """The same moments with no style asked for, for `none` where that is among the styles."""
-        names = list(self._styles)
-        if condition != "none" or "none" not in names:
+        """The same moments with no style asked for (`none`), or with what is `inferred` of it.
+
+        None where nothing is known of how drivers drove before.
+        """
+        if condition not in _INSTEAD or (condition == INFERRED and not self._inferred):
             return None
-        return self.moment(contexts) * len(names) + names.index("none")
+        return self._plain(contexts) + _INSTEAD[condition] * len(self._targets)
+
+    def _plain(self, contexts: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
+        """The same contexts with the very style that is asked for."""
+        return contexts.cpu() % len(self._targets)
 
     def moment(self, contexts: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
         """The moment of every context."""
-        return contexts.cpu() // len(self._styles)
+        return self._plain(contexts) // len(self._styles)
 
     def samples(self, contexts: Int[Tensor, " row"]) -> Int[np.ndarray, " row"]:
         """The sample of the logs that every context is a moment of."""
@@ -131,14 +149,36 @@ class TunablePlans(Tunable[PlanContexts]):
 
     def style(self, contexts: Int[Tensor, " row"]) -> StyleCondition:
         """What is asked for in every context."""
-        rows, style = self.moment(contexts), contexts.cpu() % len(self._styles)
-        every = list(self._styles.values())
-        values = torch.stack([one.values for one in every])[style, rows]
-        return StyleCondition(values, torch.stack([one.mask for one in every])[style, rows])
+        rows, kind = self.moment(contexts), contexts.cpu() // len(self._targets)
+        number = kind * len(self._styles) + self._plain(contexts) % len(self._styles)
+        told = list(self._styles.values())
+        none = no_style(told[0])
+        inferred = [self._inferred.get(name, none) for name in self._styles]
+        every = [*told, *inferred, *[none] * len(told)]
+        values = torch.stack([one.values for one in every])[number, rows]
+        return StyleCondition(values, torch.stack([one.mask for one in every])[number, rows])
+
+    @torch.no_grad()
+    def category(
+        self, contexts: Int[Tensor, " row"], responses: Tensor
+    ) -> Int[Tensor, "row particle"]:
+        """What responses do with the present speed, among `category_names`."""
+        present_mps = self._scene.ego_history[:, -1, 3]
+        given = responses.detach().cpu()
+        if not isinstance(self._frozen, AnchorPolicy):
+            rows = self.moment(contexts)
+            poses = self._responses.poses(self.batch(contexts[:0]), given)
+            return speed_kind(poses, present_mps[rows])
+        every, place = contexts.cpu().unique(return_inverse=True)
+        kinds = [
+            speed_kind(self._responses.answers(self.batch(part)), present_mps[self.moment(part)])
+            for part in every.split(ROWS_AT_ONCE)
+        ]
+        return torch.cat(kinds)[place].gather(1, given)
 
     def targets(self, contexts: Int[Tensor, " row"]) -> Tensor:
         """What to imitate; see `PlanResponses.of_poses`."""
-        return self._responses.of_poses(self.batch(contexts), self._targets[contexts.cpu()])
+        return self._responses.of_poses(self.batch(contexts), self._targets[self._plain(contexts)])
 
     def candidates(
         self, contexts: Int[Tensor, " row"], policy: Policy[PlanContexts], *, seed: int
@@ -186,7 +226,8 @@ class TunablePlans(Tunable[PlanContexts]):
     def judge(self, contexts: Int[Tensor, " row"], responses: Tensor) -> Judged:
         """See `PlanJudge`; a candidate of the untuned planner is driven once."""
         contexts, given = contexts.cpu(), responses.detach().cpu()
-        if isinstance(self._frozen, AnchorPolicy):
+        known = bool((contexts < len(self._targets)).all())
+        if known and isinstance(self._frozen, AnchorPolicy):
             found = self._table(contexts, given)
         else:
             poses = self._responses.poses(self.batch(contexts), given)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data_prep.artifact import Artifact, read_artifact
 from data_prep.errors import InputError
-from driving.evaluation.conditions import asked_styles
+from driving.asked_styles import AskedStyles
 from driving.load import load_planner
 from driving.moments import Moments, read_moments
 from driving.plan_responses import PlanPolicy
@@ -106,7 +106,7 @@ class TunedPlans(TunableSource):
         vectors = read.get("style_vectors")
         arrays = None if vectors is None else vectors.arrays("style_vectors")
         ids = moments.world.sample_ids.numpy()
-        styles = {name: asked_styles(name, arrays, ids) for name in self._asked}
+        styles = AskedStyles.of(self._asked, arrays, ids)
         policy = self._policy(planner)
         if not isinstance(policy, PlanPolicy):
             raise InputError(f"plans cannot be tuned as {type(policy).__name__}.")
@@ -115,7 +115,7 @@ class TunedPlans(TunableSource):
             policy,
             moments,
             styles,
-            imitated(moments, styles, read.get("teacher")),
+            imitated(moments, styles.told, read.get("teacher")),
             {"checkpoint": loaded.content_hash}
             | {name: artifact.content_hash for name, artifact in read.items()},
             swaps=self._swaps,

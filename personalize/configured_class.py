@@ -67,15 +67,19 @@ def built_again(
 def with_changes(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The options with some of them set, by dotted name; what is text is read as YAML.
 
+    Options of a class that is chosen by `class_path` may be named with or without `init_args`.
+
     Example:
         >>> with_changes({"ranking": {"prior": 1.0, "width": 5}}, {"ranking.prior": "0"})
         {'ranking': {'prior': 0, 'width': 5}}
+        >>> with_changes({"half": {"class_path": "a.B"}}, {"half.init_args.count": "3"})
+        {'half': {'class_path': 'a.B', 'init_args': {'count': 3}}}
     """
     changed = copy.deepcopy(dict(options))
     for name, value in changes.items():
         *groups, last = name.split(".")
         place = changed
-        for group in groups:
+        for group in (one for one in groups if one != "init_args"):
             inner = place.get(group)
             place[group] = place = inner if isinstance(inner, dict) else {}
             place = place.setdefault("init_args", {}) if "class_path" in place else place

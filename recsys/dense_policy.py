@@ -8,6 +8,7 @@ from torch import Tensor
 
 from personalize.preference_optimization.policy import Drawn, Policy
 from recsys.batch import HistoryBatch
+from recsys.dense import DenseRetriever
 from recsys.recommender import Recommender
 
 
@@ -76,6 +77,34 @@ class DensePolicy(Policy[HistoryBatch]):
     def choices(self, responses: Int[Tensor, "batch particle"]) -> Int[Tensor, "batch particle 1"]:
         """See `Policy`: the items themselves."""
         return responses[..., None]
+
+    def represented_width(self) -> int:
+        """See `Represents`.
+
+        Raises:
+            ValueError: If the recommender has no vectors of rows and items.
+        """
+        return self._vectors().dense_keys().shape[1]
+
+    def represented(
+        self, context: HistoryBatch, responses: Int[Tensor, "batch particle"]
+    ) -> Float[Tensor, "batch particle key"]:
+        """See `Represents`: what the row asks with times what the item is found by.
+
+        They add up to the item's dense score.
+
+        Raises:
+            ValueError: As for `represented_width`.
+        """
+        space = self._vectors()
+        return (space.dense_queries(context)[:, None] * space.dense_keys()[responses]).float()
+
+    def _vectors(self) -> DenseRetriever:
+        if not isinstance(self.recommender, DenseRetriever):
+            raise ValueError(  # noqa: TRY004  (an option of a run, said in one sentence)
+                f"{type(self.recommender).__name__} has no vectors of rows and items to show."
+            )
+        return self.recommender
 
     def _rows(self, context: HistoryBatch) -> Float[Tensor, "batch item"]:
         return self._scorer.item_scores(context).float()

@@ -20,6 +20,7 @@ from personalize.rewards.combination import Combination, Parts
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
 from recsys.cooccurrence import CooccurrencePrior
+from recsys.follow_ups import FollowUps
 from recsys.goals import shares_of, unit_texts
 from recsys.retriever.generative import last_preferences
 
@@ -35,12 +36,16 @@ class ItemWorld:
         text_vectors: Unit vectors of all texts, those of preferences among them.
         popularity: Rank of each item's number of training interactions, 0 to 1.
         prior: Co-occurrence, counted on training interactions.
+        item_codes: Semantic ID of every item; no columns where there are none.
+        follow_ups: What is likely to follow an item; None where no reward asks for it.
     """
 
     item_vectors: Float[Tensor, "item width"]
     text_vectors: Float[Tensor, "text width"]
     popularity: Float[Tensor, " item"]
     prior: CooccurrencePrior
+    item_codes: Int[Tensor, "item level"]
+    follow_ups: FollowUps | None = None
 
     @classmethod
     def of(cls, catalogue: Catalogue, prior: CooccurrencePrior) -> "ItemWorld":
@@ -51,7 +56,7 @@ class ItemWorld:
         if len(texts):
             vectors = unit_texts(texts[catalogue.item_text_ids], known)
         popularity = shares_of(prior.popularity, torch.ones_like(known))
-        return cls(vectors, texts, popularity, prior)
+        return cls(vectors, texts, popularity, prior, catalogue.item_codes.long())
 
     @property
     def has_texts(self) -> bool:
@@ -66,6 +71,8 @@ class ItemWorld:
             text_vectors=self.text_vectors.to(device),
             popularity=self.popularity.to(device),
             prior=copy.deepcopy(self.prior).to(device),
+            item_codes=self.item_codes.to(device),
+            follow_ups=None if self.follow_ups is None else self.follow_ups.to(device),
         )
 
     def history_vectors(self, batch: HistoryBatch) -> Float[Tensor, "batch width"]:
@@ -96,16 +103,20 @@ class ItemWorld:
 class ItemReward(ABC):
     """A reward of items; a variant is a frozen dataclass, chosen by `class_path`.
 
-    Laws, held by `tests/recsys/test_item_rewards.py` for every variant: finite and within 0 to 1;
-    an item's reward does not depend on the others; permuting items or rows permutes rewards.
+    Laws, held by `tests/recsys/test_item_rewards.py` for every variant: finite and within 0 to 1,
+    but for logarithms of probabilities (`FollowUp`), which are at most 0, and a count of levels
+    (`KeptCodes`); an item's reward does not depend on the others; permuting items or rows permutes
+    rewards.
 
     Attributes:
         name: What it is called in reports and by builders of comparisons.
         needs_texts: Whether items must be known by texts.
+        needs_codes: Whether they must have semantic IDs.
     """
 
     name: ClassVar[str]
     needs_texts: ClassVar[bool] = False
+    needs_codes: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(
@@ -203,7 +214,26 @@ class Novelty(ItemReward):
         return 1 - world.popularity[item_ids]
 
 
-EVERY: tuple[ItemReward, ...] = (
+@final
+@dataclass(frozen=True)
+class KeptCodes(ItemReward):
+    """How many leading codes an item shares with the one that was met next: 0 to all levels.
+
+    A count and no share, so that it falls by 1 with every degree to which `ItemCandidates.spoilt`
+    spoils, which is how `PreferenceDegree` counts degrees.
+    """
+
+    name, needs_codes = "kept_codes", True
+
+    def __call__(
+        self, world: ItemWorld, batch: HistoryBatch, item_ids: Int[Tensor, "batch particle"]
+    ) -> Float[Tensor, "batch particle"]:
+        """See `ItemReward`."""
+        same = world.item_codes[item_ids] == world.item_codes[batch.target_item_ids[:, :1]]
+        return same.cumprod(-1).sum(-1).float()
+
+
+USUAL: tuple[ItemReward, ...] = (
     Hit(),
     TargetLikeness(),
     Collaborative(),
@@ -213,18 +243,23 @@ EVERY: tuple[ItemReward, ...] = (
 
 
 def chosen_judges(chosen: Sequence[ItemReward] | None, world: ItemWorld) -> tuple[ItemReward, ...]:
-    """The rewards that were chosen; without a choice all that the world has the data for.
+    """The rewards that were chosen; without a choice the usual ones that the world has data for.
 
     Raises:
-        InputError: If there is none, one is there twice, or one needs texts that are not there.
+        InputError: If there is none, one is there twice, or one needs texts or semantic IDs that
+            are not there.
     """
     if chosen is None:
-        return tuple(judge for judge in EVERY if world.has_texts or not judge.needs_texts)
+        return tuple(judge for judge in USUAL if world.has_texts or not judge.needs_texts)
     if not chosen or len({judge.name for judge in chosen}) < len(chosen):
         raise InputError("judges must hold at least one reward, and none of them twice.")
     for judge in chosen:
         if judge.needs_texts and not world.has_texts:
             raise InputError(f"The reward {judge.name} needs texts of items; pass vectors.")
+        if judge.needs_codes and not world.item_codes.shape[1]:
+            raise InputError(
+                f"The reward {judge.name} needs semantic IDs, and this recommender has none."
+            )
     return tuple(chosen)
 
 

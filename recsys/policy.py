@@ -118,6 +118,16 @@ class RetrieverPolicy(Policy[HistoryBatch]):
         """See `Policy`: the codes of the items."""
         return self.recommender.item_codes[responses]
 
+    def represented_width(self) -> int:
+        """See `Represents`."""
+        return self.recommender.path_width
+
+    def represented(
+        self, context: HistoryBatch, responses: Int[Tensor, "batch particle"]
+    ) -> Float[Tensor, "batch particle model"]:
+        """See `Represents`: what the retriever holds after each code, averaged over levels."""
+        return self.recommender.path_states(context, self.choices(responses)).float().mean(2)
+
     def _levels(
         self, context: HistoryBatch, responses: Int[Tensor, "batch particle"]
     ) -> Iterator[tuple[int, Float[Tensor, "batch _ code"], Int[Tensor, "batch _"]]]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from data_prep.artifact import Artifact, read_artifact
+from data_prep.artifact import Artifact, read_artifact, read_manifest
 from data_prep.errors import InputError
 from data_prep.schema import INTERACTIONS, PREFERENCES, TEXTS
 from personalize.conditioning.selection import Latest, PreferenceIndex
@@ -202,7 +202,9 @@ class SteerableItems(Steerable):
             self._proposer = self._search()
             self.space, self.goals = self._fitted(goals)
         self._teller = self._telling(loaded.catalogue, notes) if source.told else None
+        tables = read_manifest(loaded.paths["tables"])
         self.facts: Mapping[str, Any] = {
+            "simulated": bool(tables.notes.get("simulated", False)),
             "generator": type(loaded.recommender).__name__,
             "checkpoint": str(loaded.folder),
             "tables": str(loaded.paths["tables"]),

@@ -1,7 +1,6 @@
 """SLOT Tunable, the recommender's half: contexts, candidates, judges, and a tuned checkpoint."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from torch import Tensor
 
 from data_prep.artifact import read_artifact, read_manifest
 from data_prep.errors import InputError
+from data_prep.schema import ITEMS
 from personalize.checkpoint import KIND, generator_checkpoint
 from personalize.conditioning.selection import Latest, SelectionPolicy
+from personalize.evaluation.context_suite import INFERRED, NONE
 from personalize.negative_copy import write_copy
 from personalize.preference_optimization.candidates import Candidates
 from personalize.preference_optimization.policy import Policy, frozen_copy
@@ -28,10 +29,11 @@ from personalize.preference_optimization.tunable import (
 )
 from recsys.batch import HistoryBatch
 from recsys.catalogue import Catalogue
-from recsys.cooccurrence import CooccurrencePrior
-from recsys.data import InteractionDataModule
-from recsys.dense_policy import DensePolicy
+from recsys.follow_up_rewards import with_follow_ups
+from recsys.item_candidates import ItemCandidates, spoilt_items
+from recsys.item_categories import item_categories
 from recsys.item_rewards import Collaborative, ItemReward, ItemWorld, chosen_judges
+from recsys.item_world import item_world
 from recsys.load import (
     LoadedRecommender,
     checkpoint_data_paths,
@@ -51,32 +53,9 @@ from recsys.tuning_contexts import (
     item_contexts,
     preference_source,
 )
-from recsys.tuning_evaluation import ItemEvaluation
+from recsys.tuning_evaluation import ItemEvaluation, tuned_policy
 
 ROWS_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class ItemCandidates:
-    """Which items are candidates in a context, beside the one that was met next.
-
-    Attributes:
-        beam: Likeliest items.
-        drawn: Items drawn by their probability; what is drawn twice counts once.
-        swapped: Judge them under another person's preferences too, and with likes and avoids
-            exchanged: three times the rows.
-
-    Raises:
-        ValueError: If a number is negative.
-    """
-
-    beam: int = 20
-    drawn: int = 0
-    swapped: bool = False
-
-    def __post_init__(self) -> None:
-        if self.beam < 0 or self.drawn < 0:
-            raise ValueError(f"beam and drawn must not be negative: {self.beam}, {self.drawn}.")
 
 
 class TunedItems(TunableSource):
@@ -95,7 +74,7 @@ class TunedItems(TunableSource):
         changes: Options of the recommender to change, by dotted name.
         candidates: Which items are compared.
         limits: Most contexts of each split.
-        judges: Rewards of items. Default: all, but those of texts only where there are some.
+        judges: Rewards of items. Default: `USUAL`, but those of texts only where there are some.
         training_policy: How preferences of training rows are chosen. `Oracle` looks at the target
             and is an upper bound. Default: `Latest`.
         preference_count: Most preferences of a context. Default: as in training.
@@ -114,7 +93,7 @@ class TunedItems(TunableSource):
         vectors: Path | None = None,
         semantic_ids: Path | None = None,
         changes: dict[str, str] | None = None,
-        candidates: ItemCandidates = ItemCandidates(),
+        candidates: ItemCandidates = ItemCandidates(),  # noqa: B008  (frozen, and shown by --help)
         limits: RowLimits = RowLimits(),  # noqa: B008  (frozen, and shown by --help)
         judges: Sequence[ItemReward] | None = None,
         training_policy: SelectionPolicy | None = None,
@@ -154,6 +133,8 @@ class TunableItems(Tunable[HistoryBatch]):
     Attributes:
         contexts_of: All contexts, with their targets.
         world: What judges and features know of the items.
+        category_names: Kinds of items; see `item_categories`.
+        annotator_names: Groups of histories, which are the groups of candidates.
     """
 
     def __init__(self, source: TunedItems, loaded: LoadedRecommender) -> None:
@@ -163,11 +144,22 @@ class TunableItems(Tunable[HistoryBatch]):
         )
         self.policy.eval()
         catalogue = worded_catalogue(loaded, source.vectors)
-        self._worlds = {torch.device("cpu"): _world(loaded, catalogue)}
-        self._judges = chosen_judges(source.judges, self.world)
+        self._trie = source.candidates.trie_of(loaded.catalogue)
+        world = item_world(loaded, catalogue)
+        self._judges = chosen_judges(source.judges, world)
+        world = with_follow_ups(
+            world,
+            self._judges,
+            loaded.paths["tables"],
+            maximum_history=loaded.maximum_history,
+        )
+        self._worlds = {torch.device("cpu"): world}
         self.reward_names = tuple(judge.name for judge in self._judges)
         paths = _paths(source, loaded, has_texts=self.world.has_texts)
-        self.contexts_of = _contexts(source, loaded, catalogue, paths)
+        self.contexts_of = _contexts(source, loaded, catalogue, paths, self.world)
+        tables = read_artifact(paths["tables"], kind="reviews")
+        self._categories = item_categories(tables.table(ITEMS), self.world.popularity)
+        self.category_names = self._categories.names
         self._evaluation = ItemEvaluation(
             frozen_copy(self.policy),
             self.contexts_of,
@@ -176,6 +168,7 @@ class TunableItems(Tunable[HistoryBatch]):
             tastes=source.tastes,
             seed=source.seed,
         )
+        self.annotator_names = self._evaluation.group_names
         self.inputs: Mapping[str, str] = {
             "checkpoint": read_manifest(loaded.folder).content_hash,
             **{name: read_manifest(path).content_hash for name, path in paths.items()},
@@ -184,6 +177,7 @@ class TunableItems(Tunable[HistoryBatch]):
             "generator": type(loaded.recommender).__name__,
             "checkpoint": str(loaded.folder),
             "tables": str(loaded.paths["tables"]),
+            "simulated": bool(tables.manifest.notes.get("simulated", False)),
             "items": loaded.catalogue.item_count,
             "tunes": "codes" if isinstance(self.policy, RetrieverPolicy) else "item scores",
             "contexts": {name: len(self.contexts(name)) for name in (TRAINING, VALIDATION, TEST)},
@@ -214,8 +208,16 @@ class TunableItems(Tunable[HistoryBatch]):
     def under_condition(
         self, contexts: Int[Tensor, " row"], condition: str
     ) -> Int[Tensor, " row"] | None:
-        """The same histories with nothing said of what is preferred, for `none`; else None."""
-        return self.contexts_of.under(contexts, UNSAID) if condition == "none" else None
+        """The same histories, told nothing of what is preferred (`none`) or what is `inferred`."""
+        if condition == INFERRED:
+            return self.contexts_of.inferred(contexts)
+        return self.contexts_of.under(contexts, UNSAID) if condition == NONE else None
+
+    def category(
+        self, contexts: Int[Tensor, " row"], responses: Int[Tensor, "row particle"]
+    ) -> Int[Tensor, "row particle"]:
+        """The kind of every item, among `category_names`."""
+        return self._categories.numbers.to(responses.device)[responses]
 
     @torch.no_grad()
     def candidates(
@@ -242,13 +244,16 @@ class TunableItems(Tunable[HistoryBatch]):
     def _items(
         self, contexts: Int[Tensor, " row"], policy: Policy[HistoryBatch], seed: int
     ) -> tuple[Int[Tensor, "row place"], Tensor]:
-        """The target and what the policy answers, and which of them come first in their row."""
+        """Target, the policy's answers and spoilt items, and which come first in their row."""
         batch, options = self.batch(contexts).to(_device(policy)), self._source.candidates
         parts = [self.targets(contexts)]
         for count, beam in ((options.beam, True), (options.drawn, False)):
             if count:
                 drawn = policy.sample(batch, count, seed=seed, beam=beam)
                 parts.append(drawn.responses.cpu())
+        if self._trie is not None:
+            target = parts[0][:, 0]
+            parts.append(spoilt_items(self._trie, target, options.spoilt, seed=seed))
         items = torch.cat(parts, 1)
         return items, ~(items.unsqueeze(2) == items.unsqueeze(1)).tril(-1).any(2)
 
@@ -331,7 +336,7 @@ class TunableItems(Tunable[HistoryBatch]):
         """See `Tunable`: a checkpoint that `load_recommender` reads."""
         write_copy(
             read_artifact(self._loaded.folder, kind=KIND),
-            _tuned(policy).recommender.state_dict(),
+            tuned_policy(policy).recommender.state_dict(),
             out,
             command=command,
             prefixes=("recommender.",),
@@ -345,23 +350,8 @@ class TunableItems(Tunable[HistoryBatch]):
         return self._worlds[device]
 
 
-def _tuned(policy: Policy[HistoryBatch]) -> RetrieverPolicy | DensePolicy:
-    if not isinstance(policy, RetrieverPolicy | DensePolicy):
-        raise TypeError(f"a recommender's policy is needed, got {type(policy).__name__}.")
-    return policy
-
-
 def _device(policy: Policy[HistoryBatch]) -> torch.device:
     return next(policy.parameters()).device
-
-
-def _world(loaded: LoadedRecommender, catalogue: Catalogue) -> ItemWorld:
-    prior = CooccurrencePrior(catalogue.item_count)
-    rows = InteractionDataModule(
-        loaded.paths["tables"], rows="sequences", maximum_history=loaded.maximum_history
-    )
-    prior.survey(rows.every_training_row())
-    return ItemWorld.of(catalogue, prior)
 
 
 def _paths(source: TunedItems, loaded: LoadedRecommender, *, has_texts: bool) -> Mapping[str, Path]:
@@ -379,7 +369,11 @@ def _paths(source: TunedItems, loaded: LoadedRecommender, *, has_texts: bool) ->
 
 
 def _contexts(
-    source: TunedItems, loaded: LoadedRecommender, catalogue: Catalogue, paths: Mapping[str, Path]
+    source: TunedItems,
+    loaded: LoadedRecommender,
+    catalogue: Catalogue,
+    paths: Mapping[str, Path],
+    world: ItemWorld,
 ) -> ItemContexts:
     known = None
     if "preferences" in paths:
@@ -393,4 +387,5 @@ def _contexts(
         maximum_history=loaded.maximum_history,
         limits=source.limits,
         seed=source.seed,
+        item_vectors=world.item_vectors if world.has_texts else None,
     )

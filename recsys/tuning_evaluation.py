@@ -109,9 +109,9 @@ class ItemEvaluation:
     ) -> dict[str, Tensor]:
         device = next(policy.parameters()).device
         batch = self._contexts.batch(contexts).to(device)
-        if not isinstance(policy, RetrieverPolicy | DensePolicy):
-            raise TypeError(f"a recommender's policy is needed, got {type(policy).__name__}.")
-        listed = policy.recommender.recommend(batch, count=LIST_LENGTH, filters=self._filters)
+        listed = tuned_policy(policy).recommender.recommend(
+            batch, count=LIST_LENGTH, filters=self._filters
+        )
         target = batch.target_item_ids
         ranks = target_ranks(listed.item_ids, target[:, 0])
         pair = torch.stack([rivals.mine[places], rivals.other[places]], 1).to(device)
@@ -162,6 +162,17 @@ class ItemEvaluation:
         contested = both & (best.values > worst.values + 1e-6)
         mine = pool.gather(1, best.indices[:, None])[:, 0]
         return Rivals(negatives, mine, pool.gather(1, worst.indices[:, None])[:, 0], contested)
+
+
+def tuned_policy(policy: Policy[HistoryBatch]) -> RetrieverPolicy | DensePolicy:
+    """The policy itself, which must be a recommender's.
+
+    Raises:
+        TypeError: If it is another.
+    """
+    if not isinstance(policy, RetrieverPolicy | DensePolicy):
+        raise TypeError(f"a recommender's policy is needed, got {type(policy).__name__}.")
+    return policy
 
 
 def _groups(

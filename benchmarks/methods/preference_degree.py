@@ -25,7 +25,11 @@ from torch.nn import functional
 
 from personalize.evaluation.intervals import bootstrap_interval, paired_comparison
 from personalize.evaluation.rank_correlation import rank_correlation
-from personalize.preference_optimization.auxiliary import Auxiliary, PreferenceDegree
+from personalize.preference_optimization.auxiliary import (
+    Auxiliary,
+    PreferenceDegree,
+    fit_parts,
+)
 from personalize.preference_optimization.compared import ComparisonBatch
 from personalize.preference_optimization.comparison_objective import CompareObjective
 from personalize.preference_optimization.contrast import Contrast
@@ -84,6 +88,10 @@ class DigitPolicy(Policy[Wishes]):
         told = functional.pad(told, (0, 0, 1, 0))
         wish = self.context(context.vectors)[:, None, None].expand_as(told)
         return self.hidden(torch.cat([told, wish], -1))
+
+    def represented_width(self) -> int:
+        """Width of the hidden layer."""
+        return WIDTH
 
     def represented(
         self, context: Wishes, responses: Int[Tensor, "batch particle step"]
@@ -257,8 +265,9 @@ def tuned(
     policy = frozen_copy(start).requires_grad_(requires_grad=True).train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        terms: list[Auxiliary] = [PreferenceDegree(WIDTH, DIGITS + 1, gamma)] if gamma else []
-    objective = CompareObjective(contrast, terms)
+        terms: list[Auxiliary] = [PreferenceDegree(DIGITS + 1, gamma)] if gamma else []
+        objective = CompareObjective(contrast, terms)
+        fit_parts(objective, policy)
     optimizer = torch.optim.Adam([*policy.parameters(), *objective.parameters()], lr=RATE)
     for batch in batches(comparisons, seed):
         optimizer.zero_grad()

@@ -69,7 +69,7 @@ def asked_styles(
             )
         rows = np.asarray(sample_ids)
         if condition == SHUFFLED:
-            rows = np.random.Generator(np.random.PCG64(seed)).permutation(rows)
+            rows = _shuffled(rows, seed)
         return _condition(vectors[f"{source}_values"][rows], vectors[f"{source}_mask"][rows])
     values, mask = np.zeros(len(STYLE_DIMENSIONS)), np.zeros(len(STYLE_DIMENSIONS), np.bool_)
     if condition in PRESETS:
@@ -78,6 +78,38 @@ def asked_styles(
         place, value = _one_dimension(condition)
         values[place], mask[place] = value, True
     return _condition(np.tile(values, (count, 1)), np.tile(mask, (count, 1)))
+
+
+def inferred_styles(
+    condition: str,
+    vectors: Mapping[str, np.ndarray] | None,
+    sample_ids: Sequence[int] | np.ndarray,
+    *,
+    seed: int = 0,
+) -> StyleCondition | None:
+    """What can be inferred of a condition: how whoever it is about drove before each sample.
+
+    That is the driver, or for `shuffled` the driver whose style was taken. A preset is nobody's,
+    and the driver's past stands in for it all the same: of two presets at one sample it says the
+    same.
+
+    Args:
+        condition: As for `asked_styles`.
+        vectors: Arrays of the artifact `style_vectors`.
+        sample_ids: Rows asked for.
+        seed: Seed of the shuffling, as it was asked with.
+
+    Returns:
+        Nothing is asked where the driver was not seen before; None without such vectors.
+    """
+    if vectors is None or "before_values" not in vectors:
+        return None
+    rows = np.asarray(sample_ids)
+    return asked_styles("before", vectors, _shuffled(rows, seed) if condition == SHUFFLED else rows)
+
+
+def _shuffled(rows: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(seed)).permutation(rows)
 
 
 def _one_dimension(condition: str) -> tuple[int, float]:

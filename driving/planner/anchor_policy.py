@@ -65,5 +65,16 @@ class AnchorPolicy(Policy[PlanContexts]):
         """See `Policy`."""
         return responses[..., None]
 
+    def represented_width(self) -> int:
+        """See `Represents`."""
+        return self.planner.decoder.width
+
+    def represented(
+        self, context: PlanContexts, responses: Int[Tensor, "batch particle"]
+    ) -> Float[Tensor, "batch particle width"]:
+        """See `Represents`: the decoder's last hidden layer of a candidate in the last step."""
+        inside = denoised(self.planner, context).inside.float()
+        return inside.take_along_dim(responses[..., None], 1)
+
     def _log_share(self, context: PlanContexts) -> Float[Tensor, "batch anchor"]:
         return denoised(self.planner, context).logits.float().log_softmax(-1)

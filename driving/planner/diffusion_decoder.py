@@ -49,10 +49,12 @@ class Decoded:
     Attributes:
         offsets: x, y and heading in the unit of the anchors.
         logits: Scores before the softmax.
+        inside: The hidden layer that both are read off.
     """
 
     offsets: Float[Tensor, "batch candidate time 3"]
     logits: Float[Tensor, "batch candidate"]
+    inside: Float[Tensor, "batch candidate width"]
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,10 @@ class DiffusionDecoder(nn.Module):
     ) -> Decoded:
         shift, scale = modulation.unbind(1)
         features = torch.addcmul(shift, self.norm(features), scale)
-        said = self.outer[number](self.inner[number](features).relu_())
-        return Decoded(said[..., :OFFSETS].unflatten(-1, (PLAN_STEPS, 3)), said[..., OFFSETS])
+        inside = self.inner[number](features).relu_()
+        said = self.outer[number](inside)
+        offsets = said[..., :OFFSETS].unflatten(-1, (PLAN_STEPS, 3))
+        return Decoded(offsets, said[..., OFFSETS], inside)
 
 
 def _frequencies() -> Float[Tensor, " frequency"]:

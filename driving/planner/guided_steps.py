@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from driving.planner.diffusion import DENOISING_STEPS, NOISE_STEP, DiffusionPlanner
-from driving.planner.diffusion_decoder import SeenScene
+from driving.planner.diffusion_decoder import Decoded, SeenScene
 from driving.planner.planner import PLAN_STEPS, PlannerInput, StyleCondition
 from driving.planner.scene_encoder import SceneTokens
 from personalize.steering.guidance import guide
@@ -21,11 +21,13 @@ class Denoised:
         encoded: What the encoder made of the scenes.
         changes: How the candidates differ from going on as now.
         logits: Their probabilities before the softmax.
+        inside: The decoder's last hidden layer in the last step, under the style and unguided.
     """
 
     encoded: SceneTokens
     changes: Float[Tensor, "batch candidate time 3"]
     logits: Float[Tensor, "batch candidate"]
+    inside: Float[Tensor, "batch candidate width"]
 
 
 def guided_steps(
@@ -62,19 +64,20 @@ def guided_steps(
     ).to(planner.anchors)
     clean = planner.clean
     noisy = planner.noised(clean[..., :2], noise, NOISE_STEP).expand(rows, -1, -1, -1)
-    changes, logits = noisy, noisy
+    changes, logits, inside = noisy, noisy, noisy
     for step, following in zip(DENOISING_STEPS, (*DENOISING_STEPS[1:], None), strict=True):
-        changes, logits = _said(planner, noisy, step, style, seen)
+        changes, said = _said(planner, noisy, step, style, seen)
+        logits, inside = said.logits, said.inside
         if weight != 1.0:
-            from_changes, from_logits = _said(other, noisy, step, none, away)
+            from_changes, from_said = _said(other, noisy, step, none, away)
             changes = guide(from_changes, (changes, weight))
-            logits = guide(from_logits, (logits, weight))
+            logits = guide(from_said.logits, (logits, weight))
         if following is not None:
             found = planner.normalised(changes)[..., :2]
             signal, after = planner.signal[step], planner.signal[following]
             left = (noisy - signal.sqrt() * found) / (1 - signal).sqrt()
             noisy = after.sqrt() * found + (1 - after).sqrt() * left
-    return Denoised(tokens, changes, logits)
+    return Denoised(tokens, changes, logits, inside)
 
 
 def own_calls(planner: DiffusionPlanner) -> int:
@@ -97,7 +100,7 @@ def _said(
     step: int,
     style: StyleCondition,
     seen: SeenScene,
-) -> tuple[Float[Tensor, "batch candidate time 3"], Float[Tensor, "batch candidate"]]:
+) -> tuple[Float[Tensor, "batch candidate time 3"], Decoded]:
     time = noisy.new_full((len(noisy),), float(step))
     (said,) = planner.decoder(noisy, planner.clean, time, style, seen)
-    return planner.changes_of(said, planner.anchors), said.logits
+    return planner.changes_of(said, planner.anchors), said

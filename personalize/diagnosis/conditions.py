@@ -1,7 +1,5 @@
 """Reversals scored under what a half can say of their contexts."""
 
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,26 +7,6 @@ from torch import Tensor
 from personalize.diagnosis.held_out import HeldOut
 from personalize.evaluation.context_suite import ADVERSARIAL, INFERRED, NONE, TRUE
 from personalize.preference_optimization.policy import Policy
-
-
-@runtime_checkable
-class KnowsConditions(Protocol):
-    """A half that can say a context without what is preferred, or with what it infers of it."""
-
-    def under_condition(
-        self, contexts: Int[Tensor, " row"], condition: str
-    ) -> Int[Tensor, " row"] | None:
-        """Numbers of the same contexts under a condition.
-
-        Args:
-            contexts: Numbers.
-            condition: `none`, where nothing is said of what is preferred, or `inferred`, where it
-                is what the half makes of the past.
-
-        Returns:
-            None where the half has no such contexts.
-        """
-        ...
 
 
 def conditions(found: HeldOut, policy: Policy) -> dict[str, Float[np.ndarray, "reversal 2"]]:
@@ -39,11 +17,10 @@ def conditions(found: HeldOut, policy: Policy) -> dict[str, Float[np.ndarray, "r
     """
     own = _margins(found, policy, None)
     said = {TRUE: own, ADVERSARIAL: -own[:, ::-1]}
-    if isinstance(found.half, KnowsConditions):
-        for condition in (NONE, INFERRED):
-            contexts = found.half.under_condition(found.candidates.context, condition)
-            if contexts is not None:
-                said[condition] = _margins(found, policy, contexts)
+    for condition in (NONE, INFERRED):
+        contexts = found.half.under_condition(found.candidates.context, condition)
+        if contexts is not None:
+            said[condition] = _margins(found, policy, contexts)
     return said
 
 

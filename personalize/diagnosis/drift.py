@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from data_prep.errors import InputError
 from personalize.diagnosis.held_out import Answered, HeldOut
@@ -15,23 +14,7 @@ from personalize.evaluation.reward_hacking import hacking_report
 from personalize.evaluation.value_drift import drift_report, value_gap
 
 THIRDS = ("low", "middle", "high")
-
-
-@runtime_checkable
-class Categorised(Protocol):
-    """A half that sorts responses itself: by brand, price band, kind of manoeuvre.
-
-    Attributes:
-        category_names: Names of the categories.
-    """
-
-    category_names: tuple[str, ...]
-
-    def category(
-        self, contexts: Int[Tensor, " row"], responses: Tensor
-    ) -> Int[Tensor, "row particle"]:
-        """The category of every response, as a number among the names."""
-        ...
+GATES = ("fails a gate", "passes all")
 
 
 def drifts(
@@ -99,14 +82,20 @@ Axis = tuple[str, tuple[str, ...], list[Int[np.ndarray, "probe answer"]], Int[np
 
 
 def _axes(found: HeldOut, answers: Sequence[Answered]) -> list[Axis]:
-    """Name, categories, those of all answers, and those of all candidates."""
+    """Name, categories, those of all answers, and those of all candidates.
+
+    What the half sorts by itself comes first, then safety gates where any answer fails one.
+    """
     half, candidates = found.half, found.candidates
     axes: list[Axis] = []
-    if isinstance(half, Categorised):
+    if half.category_names:
         every = candidates.responses[candidates.response][:, None]
         numbers = [half.category(found.probes, one.responses).cpu().numpy() for one in answers]
         own = half.category(candidates.context, every)[:, 0].cpu().numpy()
-        axes.append(("category", tuple(half.category_names), numbers, own))
+        axes.append(("category", half.category_names, numbers, own))
+    passed = [one.gate.astype(np.int64) for one in answers]
+    if not all(one.all() for one in passed):
+        axes.append(("safety gates", GATES, passed, candidates.gate.long().numpy()))
     for place, name in enumerate(half.reward_names):
         before = answers[0].reward[..., place]
         bounds = np.quantile(before, [1 / 3, 2 / 3])

@@ -133,7 +133,8 @@ def annotators(found: HeldOut, pairs: PairScores) -> dict[str, Any] | None:
         np.bincount(place, weights=ahead(margin)) / count
         for margin in (pairs.reference_margin, pairs.margin)
     )
-    names = np.array([str(number) for number in keys[0]])
+    known = found.half.annotator_names
+    names = np.array([known[one] if one < len(known) else f"number {one}" for one in keys[0]])
     options = found.options
     return _groups(old, new, names, np.ones(len(old), bool), options.resamples, options.seed)
 

@@ -1,14 +1,17 @@
 """The diagnosis report as one HTML page: made of `metrics.json` alone."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import yaml
 
 from personalize.diagnosis.page_cells import Numbers, figure, head
 from personalize.diagnosis.page_course import course
-from personalize.evaluation.context_suite import ADVERSARIAL, INFERRED, NONE, TRUE
+from personalize.diagnosis.page_rankings import rankings, reversals
 from personalize.report.figures import Dot, interval_dots
 from personalize.report.markup import Markup, element, joined, table
 from personalize.report.page import whole_page
-from personalize.report.words import DASH, number
+from personalize.report.words import DASH, number, p_value
 
 SECTIONS = (
     ("evaluation", "Evaluation"),
@@ -19,17 +22,12 @@ SECTIONS = (
     ("health", "Health"),
     ("measured", "How measured"),
 )
-CONDITIONS = (TRUE, NONE, INFERRED, ADVERSARIAL)
-RANKINGS = (
-    ("accuracy", "right", "share of pairs whose preferred response is likelier"),
-    ("reference_accuracy", "before", "the same before tuning"),
-    ("implicit_accuracy", "implicit", "share of pairs whose margin grew"),
-    ("idealised_accuracy", "idealised", "what the exact minimum of the DPO loss would rank right"),
-    ("alignment_gap", "gap", "idealised less reached"),
-    ("errors_flipped", "errors flipped", "of pairs wrong before, share right after"),
-    ("successes_kept", "kept right", "of pairs right before, share right after"),
-    ("difficulty", "difficulty", "nats by which the wrong response was ahead before"),
-    ("loss", "loss", "mean DPO loss"),
+CIRCLES = (
+    ("cycle_rate", "circles"),
+    ("certain_exploitability", "least by one answer"),
+    ("exploitability_before", "before"),
+    ("exploitability_after", "after"),
+    ("exploitability_change", "change"),
 )
 
 
@@ -45,7 +43,7 @@ def page(metrics: Numbers) -> str:
             element(
                 "main",
                 _evaluation(metrics),
-                _rankings(metrics),
+                rankings(metrics),
                 _likelihood(metrics),
                 _contexts(metrics),
                 course(metrics),
@@ -79,7 +77,7 @@ def _top(metrics: Numbers) -> Markup:
         element("h1", "Did it learn what was preferred, and what did that cost?"),
         element(
             "p",
-            f"{held['pairs']:,} pairs of {held['comparisons']:,} comparisons in "
+            f"{_runs(metrics)}: {held['pairs']:,} pairs of {held['comparisons']:,} comparisons in "
             f"{held['contexts']:,} held-out contexts; made by {held['builder']}",
             class_="facts",
         ),
@@ -87,6 +85,10 @@ def _top(metrics: Numbers) -> Markup:
         element("div", *said, class_="verdict"),
         class_="top",
     )
+
+
+def _runs(metrics: Numbers) -> str:
+    return ", ".join(f"{run['name']} after {run['steps']:,} steps" for run in metrics["runs"])
 
 
 def _evaluation(metrics: Numbers) -> Markup:
@@ -118,7 +120,7 @@ def _evaluation(metrics: Numbers) -> Markup:
             "or worse is said only where the whole interval of the difference lies on one side of "
             "0; intervals are not widened for the number of measures or runs.",
         ),
-        table([*head("run"), "measure", *head("before", "after", "difference")[0:], ""], rows),
+        table(["run", *head("measure", "before", "after", "difference"), ""], rows),
         *(_group_table(run) for run in metrics["runs"] if run["groups"]),
         id="evaluation",
     )
@@ -139,42 +141,10 @@ def _group_table(run: Numbers) -> Markup:
                 f"The worst off is {groups['worst']}. Groups lie "
                 f"{number(groups['gap']['mean'], 4)} apart; groups of these sizes "
                 f"drawn at random, {number(groups['chance_gap'], 4)} "
-                f"(p = {number(groups['gap_p_value'], 3)}).{left}",
+                f"({p_value(groups['gap_p_value'])}).{left}",
             ),
             table(head("group", "after", "change"), rows),
         ]
-    )
-
-
-def _rankings(metrics: Numbers) -> Markup:
-    rows = [
-        [run["name"], *(figure(run["ranking"][name]) for name, _, _ in RANKINGS)]
-        for run in metrics["runs"]
-    ]
-    heads = [
-        element("th", "run"),
-        *(element("th", word, class_="n", title=tip) for _, word, tip in RANKINGS),
-    ]
-    worst = [
-        f"{run['name']}: the worst annotator is {run['annotators']['worst']} with "
-        f"{number(run['annotators']['worst_utility']['mean'], 3)} right "
-        f"({number(run['annotators']['worst_utility']['low'], 3)} to "
-        f"{number(run['annotators']['worst_utility']['high'], 3)})."
-        for run in metrics["runs"]
-        if run["annotators"]
-    ]
-    return element(
-        "section",
-        element("h2", "Rankings"),
-        element(
-            "p",
-            "A loss can fall because margins grow while the wrong response stays ahead, so the "
-            "implicit accuracy is no accuracy of the ranking. The idealised one supposes that "
-            f"{metrics['settings']['judges_share']:.0%} of judges prefer each winner.",
-        ),
-        table(heads, rows),
-        *(element("p", one) for one in worst),
-        id="rankings",
     )
 
 
@@ -213,28 +183,13 @@ def _likelihood(metrics: Numbers) -> Markup:
 
 
 def _contexts(metrics: Numbers) -> Markup:
-    rows, cycles = [], []
-    for run in metrics["runs"]:
-        for when in ("before", "after") if run["context"] else ():
-            suite = run["context"][when]
-            rows.append(
-                [
-                    f"{run['name']}, {when}",
-                    *(figure(suite["accuracy"].get(name)) for name in CONDITIONS),
-                    figure(suite["reversal_rate"]),
-                    figure(suite["wrong_way"]),
-                ]
-            )  # fmt: skip
-        if run["cycles"]:
-            names = ("cycle_rate", "certain_exploitability", "exploitability_before")
-            names += ("exploitability_after", "exploitability_change")
-            cycles.append([run["name"], *(figure(run["cycles"].get(name)) for name in names)])
-    heads = head("run", *CONDITIONS, "turns", "turns wrongly")
-    said = (
-        "Two responses in two contexts that want opposite things: a score that does not read what "
-        "is preferred is right on half of them, in every condition."
-    )
-    parts = [table(heads, rows)] if rows else [element("p", "No reward reads the context.")]
+    runs = [run for run in metrics["runs"] if run["cycles"]]
+    known = {name for run in runs for name in run["cycles"]}
+    shown = [(name, word) for name, word in CIRCLES if name in known]
+    cycles = [
+        [run["name"], *(figure(run["cycles"].get(name)) for name, _ in shown)] for run in runs
+    ]
+    parts = reversals(metrics)
     if cycles:
         parts += [
             element("h3", "Circles"),
@@ -243,11 +198,9 @@ def _contexts(metrics: Numbers) -> Markup:
                 "Each reward is a judge. How many triples of candidates their majorities turn in a "
                 "circle, and by how much the best single answer beats a policy beyond one half.",
             ),
-            table(
-                head("run", "circles", "least by one answer", "before", "after", "change"), cycles
-            ),
+            table(head("run", *(word for _, word in shown)), cycles),
         ]
-    return element("section", element("h2", "Contexts"), element("p", said), *parts, id="contexts")
+    return element("section", element("h2", "Contexts"), *parts, id="contexts")
 
 
 def _health(metrics: Numbers) -> Markup:
@@ -255,7 +208,7 @@ def _health(metrics: Numbers) -> Markup:
     for run in metrics["runs"]:
         for one in run["health"]:
             verdict = {True: "well", False: "look here", None: "not logged"}[one["well"]]
-            style = {True: "pill yes", False: "pill", None: None}[one["well"]]
+            style = {True: "pill", False: "pill yes", None: "pill"}[one["well"]]  # `yes` is red
             rows.append(
                 [
                     run["name"],
@@ -267,14 +220,18 @@ def _health(metrics: Numbers) -> Markup:
     return element(
         "section",
         element("h2", "Health of the loop"),
-        element("p", "From the run's own log. Bounds are rules of thumb: they say where to look."),
+        element(
+            "p",
+            "From the run's own log. Bounds are rules of thumb: they say where to look. What was "
+            "not logged is no part of the method, or the run is too short for its log to hold any.",
+        ),
         table(["run", "finding", element("th", "values", class_="n"), ""], rows),
         id="health",
     )
 
 
 def _measured(metrics: Numbers) -> Markup:
-    facts = [[key, str(value)] for key, value in metrics["facts"].items()]
+    facts = [[key, _fact(value)] for key, value in metrics["facts"].items()]
     runs = [[run["name"], run["checkpoint"], f"{run['steps']:,}"] for run in metrics["runs"]]
     return element(
         "section",
@@ -286,3 +243,13 @@ def _measured(metrics: Numbers) -> Markup:
         element("pre", yaml.safe_dump(dict(metrics["configuration"]), sort_keys=False)),
         id="measured",
     )
+
+
+def _fact(value: Any) -> str:  # noqa: ANN401  (a plain value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_fact(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_fact(inner) for inner in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

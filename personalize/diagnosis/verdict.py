@@ -63,8 +63,14 @@ def _groups(groups: Numbers | None, evaluation: Numbers) -> list[str]:
         return []
     paying = groups["pays"]
     if paying:
-        many = "Groups" if len(paying) > 1 else "Group"
-        return [f"{many} {', '.join(paying)} lose in {evaluation['main']} for certain."]
+        lost = {one["name"]: one["change"] for one in groups["groups"]}
+        said = [
+            f"{name} ({signed(lost[name]['mean'])}, {signed(lost[name]['low'])} to "
+            f"{signed(lost[name]['high'])}; {lost[name]['rows']:,} contexts)"
+            for name in paying
+        ]
+        many = f"{len(said)} of {len(lost)} groups lose" if len(said) > 1 else "One group loses"
+        return [f"{many} in {evaluation['main']}: {', '.join(said)}."]
     chance = groups["gap_p_value"] > 0.05
     gap = "a gap that chance alone makes as often" if chance else "more than chance makes"
     return [
@@ -122,10 +128,25 @@ def _contexts(found: Numbers | None) -> list[str]:
     if found is None:
         return []
     before, after = found["before"]["reversal_rate"], found["after"]["reversal_rate"]
-    return [
+    said = [
         f"When what is preferred is reversed, {share(after['mean'])} of rankings turn with it "
         f"({share(after['low'])} to {share(after['high'])}; {share(before['mean'])} before)."
     ]
+    lost, right = found["after"]["inference_error"], found["after"]["accuracy"]
+    if lost is not None and right["inferred"]["low"] == right["inferred"]["high"] == 0.5:
+        said.append("What can be inferred is the same on both sides, so it decides no reversal.")
+    elif lost is not None and lost["low"] > 0:
+        said.append(
+            f"Told what can be inferred in place of what was said, it is right in "
+            f"{share(right['inferred']['mean'])} of reversed pairs instead of "
+            f"{share(right['true']['mean'])}."
+        )
+    return said
+
+
+def drifted(drift: list[Numbers]) -> list[Numbers]:
+    """The axes along which answers move for certain, though all of them were looked at."""
+    return [one for one in drift if one["p_value"] < 0.05 / len(drift)]
 
 
 def _cycles(found: Numbers | None) -> list[str]:
@@ -161,14 +182,14 @@ def _hacking(found: Numbers | None) -> list[str]:
 
 
 def _drift(drift: list[Numbers]) -> list[str]:
-    moved = [one for one in drift if one["p_value"] < 0.05 / max(len(drift), 1)]
+    moved = drifted(drift)
     if not moved:
         return ["Answers are not shown to move between categories."] if drift else []
     most = max(moved, key=lambda one: one["total"])
     category = max(most["categories"], key=lambda one: abs(one["change"]["mean"]))
     return [
         f"Answers move most by {most['axis']}: {share(most['total'])} of them change their "
-        f"category (noise {share(most['noise'])}), {category['name']} by "
+        f'category (noise {share(most["noise"])}), most of all "{category["name"]}", by '
         f"{signed(category['change']['mean'], 3)}."
     ]
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, final, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +15,18 @@ from personalize.preference_optimization.policy import Policy
 
 @runtime_checkable
 class Represents(Protocol):
-    """A policy that shows what it holds of a response inside, as `PreferenceDegree` reads it."""
+    """A policy that shows what it holds of a response inside, as `PreferenceDegree` reads it.
+
+    What it shows must depend on the whole response, its last step included.
+    """
+
+    def represented_width(self) -> int:
+        """How many numbers it shows.
+
+        Raises:
+            ValueError: If this one shows none.
+        """
+        ...
 
     def represented(
         self,
@@ -23,6 +35,26 @@ class Represents(Protocol):
     ) -> Float[Tensor, "batch particle width"]:
         """The last hidden layer, averaged over steps, with a gradient."""
         ...
+
+
+@runtime_checkable
+class FitsPolicy(Protocol):
+    """A part of an objective whose weights are made once the policy is known."""
+
+    def fit_to(self, policy: Policy) -> None:
+        """Make them; told once, before anything is trained or read from a checkpoint."""
+        ...
+
+
+def fit_parts(objective: nn.Module, policy: Policy) -> None:
+    """Make the weights of every part of an objective that waits for the policy.
+
+    Raises:
+        ValueError: If the policy does not have what a part needs.
+    """
+    for part in objective.modules():
+        if isinstance(part, FitsPolicy):
+            part.fit_to(policy)
 
 
 class Auxiliary(nn.Module, ABC):
@@ -89,7 +121,8 @@ class PreferenceDegree(Auxiliary):
 
     Reads lists whose grades fall by 1 with every degree of corruption; the degree of a response is
     how far its grade is below the best's, and from `degrees` on it is the last. Cross-entropy,
-    averaged over the responses that are present.
+    averaged over the responses that are present. The layer is as wide as the policy says, so it is
+    made by `fit_to`.
 
     Source:
         In the manner of Li et al., 2024, Self-supervised preference optimization, arXiv:2409.17791;
@@ -98,28 +131,45 @@ class PreferenceDegree(Auxiliary):
 
     name = "preference_degree"
 
-    def __init__(self, width: int, degrees: int, gamma: float = 0.1) -> None:
-        """Begin with a random layer.
+    def __init__(self, degrees: int, gamma: float = 0.1, speed: float = 1.0) -> None:
+        """Set the weight; the layer comes with the policy.
 
         Args:
-            width: Of what `Represents.represented` returns.
             degrees: Number of degrees, none included; at least 2.
             gamma: Weight of the term; ours.
+            speed: How many times faster than the policy the layer learns, under an optimizer whose
+                steps do not grow with gradients, such as Adam. At a rate that a trained policy is
+                tuned with, a new layer learns next to nothing. Ours.
 
         Raises:
-            ValueError: If there are fewer than 2 degrees or gamma is not positive.
+            ValueError: If there are fewer than 2 degrees, or gamma or speed is not positive.
         """
         super().__init__()
         if degrees < 2:
             raise ValueError(f"degrees must be 2 or more, got {degrees}.")
-        require_positive(gamma=gamma)
-        self.read = nn.Linear(width, degrees)
-        self.gamma = gamma
+        require_positive(gamma=gamma, speed=speed)
+        self.read: nn.Linear | None = None
+        self.degrees, self.gamma, self.speed = degrees, gamma, speed
+
+    def fit_to(self, policy: Policy) -> None:
+        """Begin with a random layer on what this policy shows.
+
+        Raises:
+            ValueError: If it shows nothing of its inside.
+        """
+        if not isinstance(policy, Represents):
+            raise ValueError(  # noqa: TRY004  (an option of a run, said in one sentence)
+                f"{type(policy).__name__} has no `represented` to read a degree off."
+            )
+        self.read = nn.Linear(policy.represented_width(), self.degrees)
+        with torch.no_grad():
+            for weight in self.read.parameters():
+                weight.div_(self.speed)  # what it says at first is the same at any speed
 
     def degree(self, scored: Scored) -> Int[Tensor, "comparison response"]:
         """How far each grade is below the first's."""
         below = (scored.grade[:, :1] - scored.grade).round().long()
-        return below.clamp(0, self.read.out_features - 1)
+        return below.clamp(0, self.degrees - 1)
 
     def forward(
         self, policy: Policy, batch: ComparisonBatch, scored: Scored
@@ -127,11 +177,11 @@ class PreferenceDegree(Auxiliary):
         """See `Auxiliary`.
 
         Raises:
-            TypeError: If the policy shows nothing of its inside.
+            TypeError: If it was not fitted to a policy, or this one shows nothing.
         """
-        if not isinstance(policy, Represents):
-            raise TypeError(f"{type(policy).__name__} has no `represented` to read a degree off.")
-        logits = self.read(represented(policy, batch))
+        if self.read is None or not isinstance(policy, Represents):
+            raise TypeError("PreferenceDegree must be fitted to a policy that shows its inside.")
+        logits = self.speed * self.read(represented(policy, batch))
         loss = functional.cross_entropy(logits.mT, self.degree(scored), reduction="none")
         return self.gamma * (loss * scored.present).sum(1) / scored.present.sum(1)
 

@@ -65,10 +65,19 @@ class Tunable(ABC, Generic[ContextRows]):
         reward_names: Names of the qualities `judge` tells.
         facts: What is tuned, as plain JSON values, for reports.
         inputs: Content hash of every artifact that was read, by name.
+        category_names: Names of the kinds the half sorts responses into, where it does.
+        annotator_names: Names of the annotators, or of the groups that stand for them, by the
+            numbers that candidates have as their `group`.
+        response_names: Names of the features of a response, where each has one.
+        response_parts: Of how many parts of equal width those features are made up.
     """
 
     policy: Policy[ContextRows]
     reward_names: tuple[str, ...]
+    category_names: tuple[str, ...] = ()
+    annotator_names: tuple[str, ...] = ()
+    response_names: tuple[str, ...] = ()
+    response_parts: int = 1
     facts: Mapping[str, Any]
     inputs: Mapping[str, str]
 
@@ -114,6 +123,31 @@ class Tunable(ABC, Generic[ContextRows]):
         Numbers of about unit size that do not depend on the policy: the context with what is
         preferred in it, and the response as it is seen from there.
         """
+
+    def category(
+        self, contexts: Int[Tensor, " row"], responses: Tensor
+    ) -> Int[Tensor, "row particle"]:
+        """The kind of every response, as a number among `category_names`.
+
+        Raises:
+            TypeError: If the half sorts nothing.
+        """
+        raise TypeError(f"{type(self).__name__} does not sort responses into kinds.")
+
+    def under_condition(
+        self, contexts: Int[Tensor, " row"], condition: str
+    ) -> Int[Tensor, " row"] | None:
+        """Numbers of the same contexts, of which something else is said.
+
+        Args:
+            contexts: Numbers.
+            condition: `none`, where nothing is said of what is preferred, or `inferred`, where it
+                is what the half makes of the past.
+
+        Returns:
+            None where the half has no such contexts.
+        """
+        return None
 
     @abstractmethod
     def evaluate(self, policy: Policy[ContextRows], split: str, *, seed: int = 0) -> Evaluation:

@@ -53,8 +53,8 @@ class RewardData(L.LightningDataModule):
         Args:
             half: Which artifacts the candidates come from.
             builder: How they are compared.
-            comparisons: Artifact `comparisons` to take in place of a builder's; its contexts are
-                parted by chance, and the numbers of contexts below do not count.
+            comparisons: Artifact `comparisons` to take in place of a builder's, in the half's own
+                splits (`stored_splits`); the numbers of contexts below do not count.
             contexts: Training contexts, at most.
             held_out_contexts: Contexts of the validation split and as many of the test, at most.
             batch_size: Comparisons in a step.
@@ -71,7 +71,7 @@ class RewardData(L.LightningDataModule):
                 raise InputError(f"data.{name} must be at least 1, got {value}.")
         self._batch_size, self._seed = batch_size, seed
         self.half: Tunable = half.open()
-        self._inputs = dict(self.half.inputs)
+        self._inputs, self._parts = dict(self.half.inputs), {}
         if builder is not None and comparisons is None:
             splits = [
                 judged_split(self.half, builder, name, contexts=count, seed=seed)
@@ -82,7 +82,7 @@ class RewardData(L.LightningDataModule):
                 )
             ]
         elif builder is None and comparisons is not None:
-            splits = stored_splits(self.half, read_comparisons(comparisons), seed=seed)
+            splits, self._parts = stored_splits(self.half, read_comparisons(comparisons), seed=seed)
             self._inputs["comparisons"] = read_manifest(comparisons).content_hash
         else:
             raise InputError("name either data.builder or data.comparisons.")
@@ -91,7 +91,7 @@ class RewardData(L.LightningDataModule):
         scale = (quality - mean).square().mean(0).sqrt().clamp_min(1e-6)
         self.training, *others = (part.scaled(mean, scale) for part in splits)
         self.validation, self.test = (part.paired() for part in others)
-        self.sizes = _sizes(splits)
+        self.sizes = _sizes(splits, self.half)
 
     def input_hashes(self) -> Mapping[str, str]:
         """Content hash of every artifact, by name."""
@@ -104,6 +104,7 @@ class RewardData(L.LightningDataModule):
             "training_comparisons": len(self.training.comparisons),
             "validation_comparisons": len(self.validation.comparisons),
             "test_comparisons": len(self.test.comparisons),
+            **({"splits": self._parts} if self._parts else {}),
         }
 
     def make_pairs(self) -> None:
@@ -136,13 +137,17 @@ class RewardData(L.LightningDataModule):
         )
 
 
-def _sizes(splits: Sequence[JudgedSplit]) -> Sizes:
+def _sizes(splits: Sequence[JudgedSplit], half: Tunable) -> Sizes:
     table, comparisons = splits[0].table, splits[0].comparisons
     annotators = [part.comparisons.annotator for part in splits]
+    named = half.response_names
     return Sizes(
         context_width=table.context.shape[1],
         response_width=table.response.shape[1],
         qualities=table.names,
         annotators=int(torch.cat(annotators).amax()) + 1,
         comparisons=len(comparisons),
+        response_names=named,
+        response_scale=tuple(splits[0].response_scale().tolist()) if named else (),
+        response_parts=half.response_parts,
     )

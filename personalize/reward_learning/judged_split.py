@@ -15,12 +15,13 @@ from personalize.preference_optimization.candidates import (
 )
 from personalize.preference_optimization.compared_rows import ComparedRows
 from personalize.preference_optimization.stored_comparisons import StoredComparisons
-from personalize.preference_optimization.tunable import Tunable
+from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION, Tunable
 from personalize.rewards.feature_comparisons import FeatureTable, in_pairs
 
 CONTEXTS_AT_ONCE, ROWS_AT_ONCE = 256, 4096
-PARTS = (0.7, 0.85)
-"""Where the contexts of stored comparisons are cut: to learn from, to check, to report."""
+LEAST_SCALE = 1e-6
+BY_CHANCE = 0.15
+"""Share of the contexts that checks, and that is reported, where the half's splits hold nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,21 @@ class JudgedSplit:
     def comparison_origin(self) -> Int[np.ndarray, " comparison"]:
         """Number of the context that each comparison belongs with."""
         return self.origin[self.comparisons.rows[:, 0]].numpy()
+
+    def response_scale(self) -> Float[Tensor, " response_width"]:
+        """Deviation of every feature of a response among those compared that belong together.
+
+        Returns:
+            1 where a feature does not vary.
+        """
+        rows = self.comparisons.rows[self.comparisons.present].unique()
+        values = self.table.response[rows].double()
+        known, group = self.origin[rows].unique(return_inverse=True)
+        counts = group.bincount()[:, None]
+        mean = values.new_zeros(len(known), values.shape[1]).index_add(0, group, values) / counts
+        squares = (values - mean[group]).square().sum(0)
+        found = (squares / max(len(rows) - len(known), 1)).sqrt()
+        return torch.where(found > LEAST_SCALE, found, 1.0).float()
 
     def paired(self) -> "JudgedSplit":
         """The same with lists as pairs."""
@@ -88,32 +104,54 @@ def judged_split(
     return JudgedSplit(candidate_features(half, candidates), found, candidates.origin)
 
 
-def stored_splits(half: Tunable, stored: StoredComparisons, *, seed: int) -> list[JudgedSplit]:
-    """Comparisons that were written before, with their contexts parted by chance.
+def stored_splits(
+    half: Tunable, stored: StoredComparisons, *, seed: int
+) -> tuple[list[JudgedSplit], dict[str, str]]:
+    """Comparisons that were written before, in the half's own splits, as tuning takes them.
 
-    A comparison goes with the context of its best: seven tenths of the contexts are learnt from,
-    half of the others check, and half are reported. A context under a swapped wish counts as one of
-    its own. Qualities are not known.
+    A comparison goes with the context it belongs with; one that is of no split is learnt from. A
+    table may hold no comparison of the validation or of the test split. Those then are a part of
+    what would be learnt from, by chance and by whole contexts: nothing of a split that is held out
+    is ever learnt from. Qualities are not known.
 
     Args:
-        half: Whose features are read.
+        half: Whose features are read, and whose splits count.
         stored: The comparisons.
-        seed: Of the parts.
+        seed: Of what is parted by chance.
+
+    Returns:
+        What is learnt from, what checks and what is reported; and by name of the split whether it
+        is the half's or was parted by chance.
 
     Raises:
-        InputError: If there are too few contexts for three parts.
+        InputError: If nothing is left to learn from, or too few contexts to part.
     """
+    origin = stored.origin
+    parts = {
+        split: torch.isin(origin, torch.as_tensor(half.contexts(split)).to(origin))
+        for split in (VALIDATION, TEST)
+    }
+    learnt = ~parts[VALIDATION] & ~parts[TEST]
+    if not learnt.any():
+        raise InputError("no comparison belongs with a context that may be learnt from.")
+    known, number = torch.unique(origin[learnt], return_inverse=True)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(known), generator=generator)
+    made: dict[str, str] = dict.fromkeys((TRAINING, VALIDATION, TEST), "the half's")
+    last = len(known)
+    for split in (VALIDATION, TEST):
+        if not parts[split].any():
+            first = last - round(BY_CHANCE * len(known))
+            if not 0 < first < last:
+                raise InputError(f"{len(known)} contexts are too few to part comparisons of.")
+            taken = (order >= first) & (order < last)
+            parts[split][learnt], made[split], last = taken[number], "by chance", first
+    parts[TRAINING] = ~parts[VALIDATION] & ~parts[TEST]
     table = row_features(half, stored.context, stored.responses[stored.response])
-    known, number = torch.unique(stored.origin, return_inverse=True)
-    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
-    ends = [round(share * len(known)) for share in (*PARTS, 1.0)]
-    if len({0, *ends}) < len(ends) + 1:
-        raise InputError(f"{len(known)} contexts are too few to part comparisons in three.")
-    part = torch.bucketize(order, torch.tensor(ends), right=True)[number]
-    return [
-        JudgedSplit(table, stored.compared.some(part == place), stored.context)
-        for place in range(len(ends))
+    splits = [
+        JudgedSplit(table, stored.compared.some(parts[split]), stored.context) for split in made
     ]
+    return splits, made
 
 
 def candidate_features(half: Tunable, candidates: Candidates) -> FeatureTable:

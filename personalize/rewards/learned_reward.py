@@ -3,16 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from personalize.generator import Context, Reward, X
 from personalize.preference_optimization.candidates import Candidates
-from personalize.preference_optimization.policy import ContextRows
+from personalize.preference_optimization.policy import ContextRows, Policy
 from personalize.preference_optimization.tunable import Judged, Tunable, TunableSource
+from personalize.preference_optimization.wrapped_tunable import WrappedTunable
 from personalize.rewards.preference_model import PreferenceModel
 
 PREFIX = "learned_"
@@ -59,7 +60,7 @@ def learned_names(model: PreferenceModel) -> tuple[str, ...]:
 
 
 @final
-class LearnedTunable(Tunable[ContextRows]):
+class LearnedTunable(WrappedTunable[ContextRows]):
     """A half that is judged by a reward model as well: its scores come first, `learned_*`.
 
     What the half itself knows of responses stays beside them, so that a tuning that exploits the
@@ -72,28 +73,15 @@ class LearnedTunable(Tunable[ContextRows]):
         Raises:
             ValueError: If the model only compares.
         """
-        self._half = half
+        super().__init__(half, {"reward_model": model_hash})
         self._model = model.eval().requires_grad_(requires_grad=False)
-        self.policy = half.policy
         self.reward_names = (*learned_names(model), *half.reward_names)
-        self.facts = {**half.facts, "reward_model": model_hash}
-        self.inputs = {**half.inputs, "reward_model": model_hash}
 
-    def contexts(self, split: str) -> Any:  # noqa: ANN401  (as the half has it)
-        """See `Tunable`."""
-        return self._half.contexts(split)
-
-    def batch(self, contexts: Tensor) -> ContextRows:
-        """See `Tunable`."""
-        return self._half.batch(contexts)
-
-    def targets(self, contexts: Tensor) -> Tensor:
-        """See `Tunable`."""
-        return self._half.targets(contexts)
-
-    def candidates(self, contexts: Tensor, policy: Any, *, seed: int) -> Candidates:  # noqa: ANN401
+    def candidates(
+        self, contexts: Int[Tensor, " row"], policy: Policy[ContextRows], *, seed: int
+    ) -> Candidates:
         """See `Tunable`; with the learnt rewards."""
-        found = self._half.candidates(contexts, policy, seed=seed)
+        found = self.half.candidates(contexts, policy, seed=seed)
         own = found.responses[found.response][:, None]
         learned = self._learned(found.context, own)[:, 0].to(found.reward)
         return replace(
@@ -102,27 +90,23 @@ class LearnedTunable(Tunable[ContextRows]):
             names=(*learned_names(self._model), *found.names),
         )
 
-    def judge(self, contexts: Tensor, responses: Tensor) -> Judged:
+    def judge(self, contexts: Int[Tensor, " row"], responses: Tensor) -> Judged:
         """See `Tunable`."""
-        known = self._half.judge(contexts, responses)
+        known = self.half.judge(contexts, responses)
         learned = self._learned(contexts, responses).to(known.reward)
         return Judged(torch.cat([learned, known.reward], -1), known.gate)
 
-    def features(self, contexts: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
+    def features(
+        self, contexts: Int[Tensor, " row"], responses: Tensor
+    ) -> tuple[Float[Tensor, "row context_width"], Float[Tensor, "row particle response_width"]]:
         """See `Tunable`."""
-        return self._half.features(contexts, responses)
-
-    def evaluate(self, policy: Any, split: str, *, seed: int = 0) -> Any:  # noqa: ANN401
-        """See `Tunable`."""
-        return self._half.evaluate(policy, split, seed=seed)
-
-    def write(self, policy: Any, out: Path, *, command: str, options: Any) -> None:  # noqa: ANN401
-        """See `Tunable`."""
-        self._half.write(policy, out, command=command, options=options)
+        return self.half.features(contexts, responses)
 
     @torch.no_grad()
-    def _learned(self, contexts: Tensor, responses: Tensor) -> Tensor:
-        context, response = self._half.features(contexts, responses)
+    def _learned(
+        self, contexts: Int[Tensor, " row"], responses: Tensor
+    ) -> Float[Tensor, "row particle dimension"]:
+        context, response = self.half.features(contexts, responses)
         return self._model.to(response.device).reward(context.to(response.device), response)
 
 
@@ -142,7 +126,8 @@ class LearnedSource(TunableSource):
         """Read both.
 
         Raises:
-            InputError: If one is not there, is damaged or does not fit, or the model only compares.
+            InputError: If one is not there, is damaged or does not fit, the model only compares, or
+                the half has weights per context, which would not know of the learnt rewards.
         """
         from data_prep.errors import InputError
         from personalize.rewards.stored_reward_model import read_reward_model
@@ -150,6 +135,11 @@ class LearnedSource(TunableSource):
         half = self.source.open()
         stored = read_reward_model(self.reward_model)
         some = torch.as_tensor(half.contexts("train")[:1])
+        if half.judge(some, half.targets(some)).context_weights is not None:
+            raise InputError(
+                "the half has weights for its own rewards in each context and none for the learnt "
+                "ones; put OrchestratedSource around LearnedSource instead."
+            )
         context, response = half.features(some, half.targets(some))
         model = stored.for_widths(context.shape[-1], response.shape[-1])
         try:

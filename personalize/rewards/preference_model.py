@@ -1,9 +1,10 @@
 """A learnt model of preference: an encoder of (context, response), and a head that compares."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +24,9 @@ class Sizes:
         qualities: Names of the qualities that are known of responses.
         annotators: How many judged.
         comparisons: How many are learnt from.
+        response_names: Names of the features of a response, where each has one.
+        response_scale: Of each named feature, its deviation among responses that are compared.
+        response_parts: Of how many parts of equal width the features of a response are made up.
     """
 
     context_width: int
@@ -30,6 +34,22 @@ class Sizes:
     qualities: tuple[str, ...] = ()
     annotators: int = 1
     comparisons: int = 1
+    response_names: tuple[str, ...] = ()
+    response_scale: tuple[float, ...] = ()
+    response_parts: int = 1
+
+    @classmethod
+    def of_plain(cls, values: Mapping[str, Any]) -> "Sizes":
+        """Sizes from what JSON keeps of them.
+
+        Raises:
+            TypeError: If there are values that sizes do not have.
+        """
+        found: dict[str, Any] = dict(values)
+        lists: dict[str, Any] = {
+            name: tuple(value) for name, value in values.items() if isinstance(value, list)
+        }
+        return cls(**(found | lists))
 
 
 @dataclass(frozen=True)

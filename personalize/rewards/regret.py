@@ -107,7 +107,7 @@ class RegretHead(PreferenceHead):
         sizes: Sizes,
         hidden_width: int,
         *,
-        policies: int,
+        policies: int | None = None,
         softness: float = 1e-3,
         regret: bool = True,
     ) -> None:
@@ -116,14 +116,21 @@ class RegretHead(PreferenceHead):
         Args:
             sizes: Of the data; responses are `regret_features`.
             hidden_width: Not read: the reward is linear in the features themselves.
-            policies: Whose successor features are given.
+            policies: Whose successor features are given, or how many candidates. Default: as many
+                as the data has.
             softness: Temperature of the maximum, in units of the value.
             regret: Whether to judge by regret; otherwise by partial return.
 
         Raises:
-            ValueError: If the width is not that of so many policies.
+            ValueError: If the width is not that of so many policies, or the data has another
+                number of them, or none and it was not said.
         """
         super().__init__()
+        told = (sizes.response_parts - 1) // 2
+        if policies is None:
+            policies = told
+        elif told not in (0, policies):
+            raise ValueError(f"policies must be {told} as in the data, got {policies}.")
         parts = 1 + 2 * policies
         if policies < 1 or sizes.response_width % parts:
             raise ValueError(

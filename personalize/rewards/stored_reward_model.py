@@ -101,7 +101,7 @@ def read_reward_model(folder: Path) -> StoredRewardModel:
     source = read_artifact(folder, kind=KIND)
     try:
         made = source.json(KIND)
-        sizes = Sizes(**{**made["sizes"], "qualities": tuple(made["sizes"]["qualities"])})
+        sizes = Sizes.of_plain(made["sizes"])
         model = _built(source, made, sizes)
         model.load_state_dict(
             {name: torch.from_numpy(np.array(v)) for name, v in source.arrays(KIND).items()}

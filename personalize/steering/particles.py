@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic
 
 import torch
@@ -98,7 +98,7 @@ class ParticleSteering:
     Attributes:
         count: Particles per context.
         strength: How much a value of 1 is worth, in nats; 0 steers nothing.
-        potential: How values on the way weigh. Default: their differences.
+        potential: How values on the way weigh; None takes `Difference`.
         every: Steps between two looks; the last step is always looked at.
         first: First step that is looked at.
         resample_below: Particles are drawn anew where the effective number of them falls below
@@ -110,7 +110,7 @@ class ParticleSteering:
 
     count: int = 4
     strength: float = 0.0
-    potential: Potential = field(default_factory=Difference)
+    potential: Potential | None = None
     every: int = 1
     first: int = 0
     resample_below: float = 0.5
@@ -182,6 +182,7 @@ def steer(
     state = sampler.init(context, condition, settings.count, seed=seed)
     values, given = torch.zeros_like(state.log_weight), torch.zeros_like(state.log_weight)
     best = torch.full_like(values, -torch.inf)
+    potential = settings.potential or Difference()
     log_normalizer = torch.zeros_like(values[:, 0])
     for number in range(sampler.steps):
         state = sampler.step(state, number, predict or sampler.predict)
@@ -189,7 +190,7 @@ def steer(
         if settings.looks(number, sampler.steps):
             values = value(sampler.preview(state, number), context)
             best = torch.maximum(best, values)
-            more = settings.potential.increment(values, best, given, last=last)
+            more = potential.increment(values, best, given, last=last)
             given = given + more
             state = sampler.weighed(state, state.log_weight + settings.strength * more)
             if sampler.stochastic and not last:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from personalize.tuning.data import TuningData
 
 EVALUATION = "evaluation.json"
+LOG_EVERY = 5
+"""Steps between two lines of the log."""
 SECTIONS = {
     "model": "personalize.tuning.module.TuningModule",
     "data": "personalize.tuning.data.TuningData",
@@ -105,7 +107,11 @@ def _train(door: ExperimentDoor, options: FrontOptions) -> int:
 
 
 def link_data(parser: "LightningArgumentParser") -> None:
-    """The policy comes from the data, and one seed serves all."""
+    """The policy comes from the data, and one seed serves all.
+
+    Tuning is short, and a diagnosis reads its log, so that is written more often than elsewhere.
+    """
+    parser.set_defaults({"trainer.log_every_n_steps": LOG_EVERY})
     parser.link_arguments("data.policy", "model.policy", apply_on="instantiate")
     for target in ("model.seed", "data.seed"):
         parser.link_arguments("seed_everything", target, compute_fn=int)

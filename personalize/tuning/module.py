@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from data_prep.errors import InputError
+from personalize.preference_optimization.auxiliary import fit_parts
 from personalize.preference_optimization.compared import ComparisonBatch
 from personalize.preference_optimization.objective import Objective, Rollouts
 from personalize.preference_optimization.policy import Policy, frozen_copy
@@ -66,6 +67,9 @@ class TuningModule(WatchedModule):
             rounds: Make comparisons anew every few epochs; None makes them once.
             moving_reference: Let the reference follow every few steps; None keeps it.
             seed: Seed of what is drawn in a step.
+
+        Raises:
+            ValueError: If the policy does not have what a part of the objective reads.
         """
         super().__init__(
             optimizer=optimizer,
@@ -77,6 +81,7 @@ class TuningModule(WatchedModule):
         if not any(weight.requires_grad for weight in self.policy.parameters()):
             self.policy.requires_grad_(requires_grad=True)
         self.objective = objective
+        fit_parts(objective, self.policy)
         self.reference: Policy | None = None
         self.opening: Policy | None = None
         self.ended: Policy | None = None

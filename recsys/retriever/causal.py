@@ -265,6 +265,24 @@ class CausalRetriever(Recommender):
             for level in range(len(above))
         ]
 
+    @property
+    def path_width(self) -> int:
+        """Width of `path_states`."""
+        return self.size.width
+
+    def path_states(
+        self, batch: HistoryBatch, codes: Int[Tensor, "batch particle level"]
+    ) -> Float[Tensor, "batch particle level model"]:
+        """What speaks for every code of whole semantic IDs; see `CodeHeads.chosen`.
+
+        Raises:
+            ValueError: If the catalogue had no codes.
+        """
+        heads, every = self._heads(), list(codes.unbind(2))
+        state = self.prepare(batch).hidden.unsqueeze(1).expand(-1, codes.shape[1], -1)
+        states = [heads.chosen(level, state, every[: level + 1]) for level in range(len(every))]
+        return torch.stack(states, 2)
+
     def _heads(self) -> CodeHeads:
         if self.heads is None:
             raise ValueError("the catalogue has no semantic IDs, so none can be generated.")

@@ -73,13 +73,28 @@ class SemanticIdDecoder(nn.Module):
 
         The start is read once, so the first level has one row of logits for all particles.
         """
-        start = self.started_tokens(codes[:, 0, :0])
-        further = codes[..., :-1] + self.token_offsets[:-1]
-        tokens = torch.cat([start, further.flatten(1)], 1)
-        hidden = self.decoder(self.embedding(tokens), memory, branches=codes.shape[1])
-        along = hidden[:, 1:].unflatten(1, further.shape[1:])
-        places = [hidden[:, :1], *along.unbind(2)]
+        known = codes[..., :-1]
+        hidden = self._hidden(memory, known)
+        places = [hidden[:, :1], *hidden[:, 1:].unflatten(1, known.shape[1:]).unbind(2)]
         return [self.level_logits(level, place) for level, place in enumerate(places)]
+
+    def path_states(
+        self, memory: Memory, codes: Int[Tensor, "batch particle level"]
+    ) -> Float[Tensor, "batch particle level model"]:
+        """The hidden vector after every code of semantic IDs, the last code among them.
+
+        One place more than `path_logits` looks at: what predicts the last code has not read it.
+        """
+        return self._hidden(memory, codes)[:, 1:].unflatten(1, codes.shape[1:])
+
+    def _hidden(
+        self, memory: Memory, codes: Int[Tensor, "batch particle known"]
+    ) -> Float[Tensor, "batch place model"]:
+        """Hidden vectors at the start, and after each code of one particle after another."""
+        start = self.started_tokens(codes[:, 0, :0])
+        further = codes + self.token_offsets[: codes.shape[-1]]
+        tokens = torch.cat([start, further.flatten(1)], 1)
+        return self.decoder(self.embedding(tokens), memory, branches=codes.shape[1])
 
     def loss(
         self,

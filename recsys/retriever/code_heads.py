@@ -55,10 +55,34 @@ class CodeHeads(nn.Module):
         codes: list[Int[Tensor, "*row"]],
     ) -> Float[Tensor, "*row code"]:
         """Logits of a level after the codes of all levels above."""
+        return self.to_logits[level](self._mixed(level, hidden, codes))
+
+    def chosen(
+        self,
+        level: int,
+        hidden: Float[Tensor, "*row model"],
+        codes: list[Int[Tensor, "*row"]],
+    ) -> Float[Tensor, "*row model"]:
+        """What speaks for a code, number by number: they add up to its logit less its bias.
+
+        Args:
+            level: Level of the code.
+            hidden: The state.
+            codes: Codes of all levels above, and of the level itself.
+        """
+        weight = self.to_logits[level].weight[codes[level]]  # pyright: ignore[reportIndexIssue]
+        return self._mixed(level, hidden, codes[:level]) * weight
+
+    def _mixed(
+        self,
+        level: int,
+        hidden: Float[Tensor, "*row model"],
+        codes: list[Int[Tensor, "*row"]],
+    ) -> Float[Tensor, "*row model"]:
         mixed = self.from_state[level](hidden)
         for above, chosen in enumerate(codes):
             mixed = mixed + self.from_codes[f"{level} after {above}"](chosen)
-        return self.to_logits[level](self.dropout(F.gelu(mixed)))
+        return self.dropout(F.gelu(mixed))
 
     def loss(
         self,

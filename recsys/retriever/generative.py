@@ -146,6 +146,17 @@ class GenerativeRetriever(Recommender):
         """Logits along whole semantic IDs; see `CodePaths`."""
         return self.decoder.path_logits(self.prepare(batch), codes)
 
+    @property
+    def path_width(self) -> int:
+        """Width of `path_states`."""
+        return self.decoder.embedding.embedding_dim
+
+    def path_states(
+        self, batch: HistoryBatch, codes: Int[Tensor, "batch particle level"]
+    ) -> Float[Tensor, "batch particle level model"]:
+        """The decoder's hidden vector after every code of whole semantic IDs."""
+        return self.decoder.path_states(self.prepare(batch), codes)
+
 
 def recent_history(
     batch: HistoryBatch, count: int

@@ -153,10 +153,17 @@ class SemanticIdTrie(nn.Module):
 
     def leaves_below(self, level: int, nodes: Int[Tensor, "*beam"]) -> Int[Tensor, "*beam"]:
         """How many items lie under nodes of a level."""
+        first, end = self.leaf_range(level, nodes)
+        return end - first
+
+    def leaf_range(
+        self, level: int, nodes: Int[Tensor, "*beam"]
+    ) -> tuple[Int[Tensor, "*beam"], Int[Tensor, "*beam"]]:
+        """The first leaf under nodes of a level, and one past the last."""
         first, end = nodes, nodes + 1
         for below in range(level, self.level_count):
             first, end = self.first_child(below)[first], self.first_child(below)[end]
-        return end - first
+        return first, end
 
     def ancestors(self, items: Int[Tensor, "*row"]) -> list[Int[Tensor, "*row"]]:
         """For each level below the root, the node on the path to each item; the leaf last."""

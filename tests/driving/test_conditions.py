@@ -6,7 +6,7 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.scenes.style_dimensions import STYLE_DIMENSIONS
-from driving.evaluation.conditions import asked_styles, is_oracle, sweep_names
+from driving.evaluation.conditions import asked_styles, inferred_styles, is_oracle, sweep_names
 
 VECTORS = {
     "own_values": np.arange(40, dtype=np.float32).reshape(5, 8) / 40,
@@ -52,6 +52,35 @@ def test_shuffling_keeps_the_styles_and_moves_them() -> None:
     assert sorted(map(tuple, own.values.tolist())) == sorted(map(tuple, mixed.values.tolist()))
     assert not torch.equal(own.values, mixed.values)
     assert torch.equal(mixed.values, asked_styles("shuffled", VECTORS, rows).values)
+
+
+def test_what_is_inferred_is_how_whoever_it_is_about_drove_before() -> None:
+    vectors = VECTORS | {
+        "before_values": -VECTORS["own_values"],
+        "before_mask": ~VECTORS["own_mask"],
+    }
+    rows = np.array([4, 0, 2])
+    before = asked_styles("before", vectors, rows)
+    for condition in ("own", "none", "aggressive", "time_gap-0.5", "before"):
+        found = inferred_styles(condition, vectors, rows)
+        assert found is not None
+        assert torch.equal(found.values, before.values)
+        assert torch.equal(found.mask, before.mask)
+    mixed = asked_styles("shuffled", vectors, rows, seed=3)
+    inferred = inferred_styles("shuffled", vectors, rows, seed=3)
+    assert inferred is not None
+    for row in range(3):  # whose own style was taken is whose past is
+        whose = next(
+            sample for sample in rows
+            if (mixed.mask[row].numpy() == VECTORS["own_mask"][sample]).all()
+            and (mixed.values[row].numpy() == VECTORS["own_values"][sample] * VECTORS["own_mask"][
+                sample]).all()
+        )  # fmt: skip
+        assert inferred.mask[row].tolist() == vectors["before_mask"][whose].tolist()
+        expected = vectors["before_values"][whose] * vectors["before_mask"][whose]
+        assert inferred.values[row].tolist() == pytest.approx(expected.tolist())
+    assert inferred_styles("own", VECTORS, rows) is None
+    assert inferred_styles("aggressive", None, rows) is None
 
 
 def test_oracles_are_known() -> None:

@@ -8,6 +8,7 @@ import yaml
 from safetensors.torch import save
 
 from data_prep.artifact import create_artifact
+from driving.plan_kinds import KINDS
 from personalize.__main__ import main
 from personalize.checkpoint import KIND, WEIGHTS
 from tests.driving.test_tuned_plans import POLICIES, checkpoint, opened, paths  # noqa: F401
@@ -31,7 +32,7 @@ def test_a_planner_is_diagnosed(name, checkpoint, tmp_path, monkeypatch):  # noq
     kind = POLICIES[name]
     half = {
         "class_path": "driving.tuning.TunedPlans",
-        "init_args": {"checkpoint": str(checkpoint), "moments": 4,
+        "init_args": {"checkpoint": str(checkpoint), "moments": 4, "swaps": True,
                       "policy": {"class_path": f"{kind.__module__}.{kind.__name__}"}},
     }  # fmt: skip
     given = {"half": half, "after": ["last-7"], "contexts": 8, "probes": 4, "answers": 4,
@@ -44,3 +45,13 @@ def test_a_planner_is_diagnosed(name, checkpoint, tmp_path, monkeypatch):  # noq
     assert run["displacement"]["winner_change"]["mean"] != 0
     assert (run["displacement"]["mass"] is None) == (name != "anchors")
     assert run["evaluation"]["main"] in run["evaluation"]["measures"]
+    accuracy = run["context"]["after"]["accuracy"]
+    assert set(accuracy) == {"true", "none", "inferred", "adversarial"}
+    assert accuracy["inferred"]["mean"] == 0.5  # the driver's past is the same under both presets
+    kinds = run["drift"][0]
+    assert kinds["axis"] == "category"
+    assert [one["name"] for one in kinds["categories"]] == list(KINDS)
+    assert sum(one["first"] for one in kinds["categories"]) == pytest.approx(1)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Answers of last-7 by category" in page
+    assert "what is inferred" in page

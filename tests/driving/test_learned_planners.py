@@ -318,7 +318,9 @@ def test_two_steps_of_a_perfect_decoder_find_the_future():
         offsets = torch.zeros(*noisy.shape[:3], 3, dtype=torch.double)
         offsets[..., :2] = ((target - planner.anchors) / planner.unit)[..., :2]
         offsets[..., 2] = 0.3 / planner.unit[:, 2]
-        return [Decoded(offsets, torch.zeros(noisy.shape[:2], dtype=torch.double))]
+        return [
+            Decoded(offsets, torch.zeros(noisy.shape[:2], dtype=torch.double), offsets[..., 0, :])
+        ]
 
     scene, style = _double(random_scene(2)), _double(no_style(2))
     encoded = planner.encoder(scene)
@@ -351,7 +353,7 @@ def test_the_winner_is_the_nearest_clean_anchor_and_the_loss_is_what_it_says():
     mask[0, 1:] = False
     from driving.planner.diffusion_decoder import Decoded
 
-    answer = Decoded(torch.zeros(2, 4, 8, 3).double(), torch.zeros(2, 4).double())
+    answer = Decoded(*(torch.zeros(2, 4, *rest).double() for rest in ((8, 3), (), (5,))))
     answer.offsets[:, :, :, 2] = 0.5 / planner.unit[:, 2]
     way = _standing_on_a_straight_way(2)
     losses = planner._answer_losses(answer, torch.tensor([1, 3]), way, future, mask)

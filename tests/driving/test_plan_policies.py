@@ -14,6 +14,7 @@ from driving.planner.diffusion import DiffusionPlanner
 from driving.planner.diffusion_policy import DiffusionPolicy
 from driving.planner.going_on import going_on
 from driving.planner.plan_contexts import PlanContexts, chosen_anchors
+from personalize.preference_optimization.auxiliary import PreferenceDegree
 from personalize.preference_optimization.policy import frozen_copy
 from tests.driving.planner_fixtures import (
     SMALL,
@@ -322,3 +323,33 @@ def test_a_reinforced_answer_becomes_likelier(context):
 def test_more_anchors_than_there_are_cannot_be_the_likeliest():
     with pytest.raises(ValueError, match="a beam of 3 is more than the planner's 2 anchors"):
         chosen_anchors(torch.zeros(1, 2), 3, seed=0, beam=True)
+
+
+def test_what_an_anchor_policy_shows_obeys_the_laws_and_says_what_the_planner_answers(
+    planner, context
+):
+    policy = AnchorPolicy(planner)
+    responses = torch.tensor([[0, 2, 1, 0], [3, 3, 1, 2], [1, 0, 2, 3]])
+    found = policy.represented(context, responses)
+    assert found.shape == (ROWS, 4, policy.represented_width())
+    alone = [
+        policy.represented(context.rows(slice(row, row + 1)), responses[row : row + 1])
+        for row in range(ROWS)
+    ]
+    torch.testing.assert_close(torch.cat(alone), found, rtol=1e-4, atol=1e-4)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(policy.represented(context, responses[:, order]), found[:, order])
+    assert not torch.allclose(found[0, 0], found[0, 1])
+    read = planner.decoder.outer[-1](found)[..., -1]
+    logits = denoised(planner, context).logits.gather(1, responses)
+    torch.testing.assert_close(read, logits, rtol=1e-4, atol=1e-4)
+    planner.zero_grad(set_to_none=True)
+    found.square().sum().backward()
+    reached = [name for name, weight in planner.named_parameters() if weight.grad is not None]
+    planner.zero_grad(set_to_none=True)
+    assert len(reached) > 5
+    assert all(name.startswith("decoder.") for name in reached)
+    term = PreferenceDegree(2)
+    term.fit_to(policy)
+    with pytest.raises(ValueError, match="DiffusionPolicy has no `represented` to read a degree"):
+        term.fit_to(DiffusionPolicy(planner))

@@ -1,5 +1,6 @@
 """Planners to be tuned: the laws of the slot, what judges, what is imitated, what is written."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from data_prep.artifact import read_artifact
 from data_prep.errors import InputError
 from data_prep.scenes.style_dimensions import AGGRESSIVE_SIGNS
 from driving.anchor_table import AnchorTable
+from driving.asked_styles import AskedStyles
 from driving.goal_measures import GOAL_NAMES, Measured
 from driving.load import load_planner
 from driving.plan_judge import (
@@ -24,6 +26,7 @@ from driving.plan_judge import (
     preset,
     spread_within,
 )
+from driving.plan_kinds import speed_kind
 from driving.planner.anchor_policy import AnchorPolicy
 from driving.planner.chain_policy import ChainPolicy
 from driving.planner.diffusion_policy import DiffusionPolicy
@@ -33,6 +36,8 @@ from driving.tuned_plans import TunablePlans
 from driving.tuning import TunedPlans, imitated, of_teacher, teacher_drives
 from personalize.checkpoint import KIND
 from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION
+from personalize.rewards.judged_features import JudgedFeaturesTunable
+from personalize.rewards.regret_features import RegretFeaturesTunable
 from tests.driving.planning_artifacts import write_planning_artifacts
 from tests.driving.planning_checkpoint import write_checkpoint, write_random_planner
 from tests.personalize.preference_optimization.tunable_laws import LAWS
@@ -72,6 +77,25 @@ def test_what_can_be_tuned_keeps_the_laws(halves, name, law):
     law(halves[name])
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_reward_model_sees_plans_by_their_rewards_and_beside_what_else_is_offered(halves, name):
+    half = halves[name]
+    seen = JudgedFeaturesTunable(half)
+    offering = RegretFeaturesTunable(seen, 2)
+    contexts = torch.from_numpy(half.contexts(VALIDATION))[:2]
+    targets = half.targets(contexts)
+    context, response = seen.features(contexts, targets)
+    assert seen.response_names == REWARDS
+    torch.testing.assert_close(response, half.judge(contexts, targets).reward)
+    beside, found = offering.features(contexts, targets)
+    assert torch.equal(beside, context)
+    collected, start, end = found[:, 0].unflatten(-1, (5, len(REWARDS))).split([1, 2, 2], 1)
+    torch.testing.assert_close(collected, response)
+    likeliest = half.policy.sample(half.batch(contexts), 2, seed=0, beam=True).responses
+    torch.testing.assert_close(start, half.judge(contexts, likeliest).reward)
+    assert (end == 0).all()
+
+
 def test_contexts_are_moments_under_every_style(half):
     contexts = torch.from_numpy(half.contexts(TRAINING))
     assert len(contexts) == 8
@@ -83,16 +107,101 @@ def test_contexts_are_moments_under_every_style(half):
     torch.testing.assert_close(scene.ego_history[::2], scene.ego_history[1::2])
 
 
-def test_a_moment_can_be_asked_for_no_style_where_that_is_among_them(half, checkpoint):
-    both = opened(checkpoint, asked=("conservative", "none"))
-    contexts = torch.from_numpy(both.contexts(TRAINING))
-    none = both.under_condition(contexts, "none")
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_moment_can_be_asked_for_no_style(halves, name):
+    half = halves[name]
+    contexts = torch.from_numpy(half.contexts(TRAINING))
+    none = half.under_condition(contexts, "none")
     assert none is not None
-    assert torch.equal(both.moment(none), both.moment(contexts))
-    assert not both.style(none).mask.any()
-    assert both.style(contexts).mask.any()
-    assert both.under_condition(contexts, "inferred") is None
-    assert half.under_condition(contexts, "none") is None
+    assert torch.equal(half.moment(none), half.moment(contexts))
+    assert not half.style(none).mask.any()
+    assert half.style(contexts).mask.any()
+    assert half.under_condition(contexts, "true") is None
+    assert torch.equal(half.under_condition(none, "none"), none)
+    targets = half.targets(contexts)
+    blank, told = half.judge(none, targets), half.judge(contexts, targets)
+    assert blank.reward.isfinite().all()
+    if name != "bells":  # elsewhere a response means what the planner makes of it in that style
+        return
+    torch.testing.assert_close(half.targets(none), targets)
+    assert torch.equal(blank.gate, told.gate)
+    assert (blank.reward[..., REWARDS.index("style_match")] == 1).all()
+    kept = [place for place, reward in enumerate(REWARDS) if reward != "style_match"]
+    torch.testing.assert_close(blank.reward[..., kept], told.reward[..., kept])
+
+
+def test_a_style_is_inferred_from_how_its_driver_drove_before(checkpoint, paths):
+    """For another driver's own style it is what the other one did before."""
+    half = opened(checkpoint, asked=("own", "shuffled", "aggressive"))
+    contexts = torch.from_numpy(half.contexts(TEST))
+    told = half.under_condition(contexts, "inferred")
+    assert told is not None
+    assert torch.equal(half.moment(told), half.moment(contexts))
+    arrays = read_artifact(paths["style_vectors"], kind="style_vectors").arrays("style_vectors")
+    every = torch.arange(len(half._moments.splits))
+    samples = half.samples(3 * every)
+    mixed = np.random.Generator(np.random.PCG64(0)).permutation(samples)
+    asked, inferred = half.style(contexts), half.style(told)
+    differs = False
+    for row, context in enumerate(contexts.tolist()):
+        moment, style = divmod(context, 3)
+        sample = (samples, mixed, samples)[style][moment]
+        np.testing.assert_array_equal(inferred.mask[row], arrays["before_mask"][sample])
+        np.testing.assert_array_equal(
+            inferred.values[row], np.where(inferred.mask[row], arrays["before_values"][sample], 0)
+        )
+        if style < 2:
+            np.testing.assert_array_equal(asked.mask[row], arrays["own_mask"][sample])
+        differs |= not torch.equal(asked.values[row], inferred.values[row])
+    assert differs
+    scene = half.batch(told).scene
+    torch.testing.assert_close(scene.ego_history, half.batch(contexts).scene.ego_history)
+
+
+def test_without_style_vectors_nothing_is_inferred(half):
+    styles = AskedStyles.of(("conservative",), None, [0, 1])
+    assert not styles.inferred
+    assert styles.told["conservative"].mask.all()
+    plain = copy.copy(half)
+    plain._inferred = {}
+    contexts = torch.from_numpy(half.contexts(TEST))
+    assert plain.under_condition(contexts, "inferred") is None
+    assert half.under_condition(contexts, "inferred") is not None
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_plans_are_sorted_by_what_they_do_with_the_speed(halves, name):
+    """Alone, together and from poses, whatever the policy's responses are."""
+    half = halves[name]
+    contexts = torch.from_numpy(half.contexts(TEST)).flip(0)
+    drawn = half.policy.sample(half.batch(contexts), 5, seed=0).responses
+    found = half.category(contexts, drawn)
+    assert found.shape == (len(contexts), 5)
+    poses = half._responses.poses(half.batch(contexts), drawn)
+    speeds = half.batch(contexts).scene.ego_history[:, -1, 3]
+    for row in range(len(contexts)):
+        end = (poses[row, :, -1, :2] - poses[row, :, -2, :2]).norm(dim=-1) / 0.5
+        for place in range(5):
+            change = float(end[place] - speeds[row])
+            word = "keeps its speed"
+            if end[place] < 0.5:
+                word = "stops"
+            elif change < -1:
+                word = "slows down"
+            elif change > 1:
+                word = "speeds up"
+            assert half.category_names[found[row, place]] == word
+        assert torch.equal(half.category(contexts[row : row + 1], drawn[row : row + 1])[0],
+                           found[row])  # fmt: skip
+
+
+def test_kinds_of_plans_by_hand():
+    """At 10 m/s: to a stop, to 8.9, to 9.1, to 10.9 and to 11.1 m/s; standing at 0."""
+    ends = torch.tensor([[0.4, 8.9, 9.1, 10.9, 11.1], [0.4, 0.6, 0.9, 1.1, 5.0]])
+    poses = torch.zeros(2, 5, 8, 3)
+    poses[..., -1, 1] = ends / 2
+    found = speed_kind(poses, torch.tensor([10.0, 0.0]))
+    assert found.tolist() == [[0, 1, 2, 2, 3], [0, 2, 2, 3, 3]]
 
 
 def test_nothing_of_the_future_is_in_a_batch(half):

@@ -6,18 +6,30 @@ import math
 import pytest
 import torch
 
+from data_prep.errors import InputError
+from personalize.preference_optimization.follow_up import FollowUpModel
 from recsys.batch import HistoryBatch
 from recsys.cooccurrence import CooccurrencePrior
+from recsys.follow_up_rewards import (
+    FollowedByKind,
+    FollowedByLowRating,
+    FollowedByNothing,
+    FollowedByOtherKind,
+    FollowUp,
+)
+from recsys.follow_ups import EVENTS, FollowUps, ItemKinds
 from recsys.item_rewards import (
-    EVERY,
+    USUAL,
     Collaborative,
     Hit,
     ItemReward,
     ItemWorld,
+    KeptCodes,
     Novelty,
     PreferenceMatch,
     RankedHits,
     TargetLikeness,
+    chosen_judges,
     rank_penalty,
 )
 from tests.recsys.retriever_fixtures import small_batch, small_catalogue
@@ -49,7 +61,22 @@ def counted() -> CooccurrencePrior:
     return prior
 
 
-WORLD = ItemWorld.of(CATALOGUE, counted())
+def learnt(world: ItemWorld) -> FollowUps:
+    """Models of all events, with weights that were drawn and not learnt."""
+    kinds = ItemKinds.of(world.item_vectors, world.popularity)
+    width = 3 + 2 * kinds.kinds.shape[1]
+    models = {event: FollowUpModel(width, (event,)) for event in EVENTS}
+    generator = torch.Generator().manual_seed(1)
+    for model in models.values():
+        drawn = torch.randn(1, width, generator=generator, dtype=torch.float64)
+        model.linear.weight.data.copy_(drawn)
+    return FollowUps(kinds, torch.full((width,), 0.1), torch.full((width,), 0.7), models)
+
+
+PLAIN = ItemWorld.of(CATALOGUE, counted())
+WORLD = dataclasses.replace(PLAIN, follow_ups=learnt(PLAIN))
+FOLLOWED = (FollowedByKind(), FollowedByOtherKind(), FollowedByNothing(), FollowedByLowRating())
+EVERY: tuple[ItemReward, ...] = (*USUAL, KeptCodes(), *FOLLOWED)
 ITEMS = torch.randint(0, 12, (5, 4), generator=torch.Generator().manual_seed(0))
 
 
@@ -57,7 +84,12 @@ ITEMS = torch.randint(0, 12, (5, 4), generator=torch.Generator().manual_seed(0))
 def test_a_reward_obeys_the_laws_of_the_slot(judge):
     found = judge(WORLD, BATCH, ITEMS)
     assert found.shape == ITEMS.shape
-    assert ((found >= 0) & (found <= 1)).all()
+    if isinstance(judge, FollowUp):
+        assert ((found < 0) & found.isfinite()).all()
+    elif isinstance(judge, KeptCodes):
+        assert set(found.unique().tolist()) <= set(range(5))
+    else:
+        assert ((found >= 0) & (found <= 1)).all()
     order, rows = torch.tensor([2, 0, 3, 1]), torch.tensor([4, 1, 0, 3, 2])
     torch.testing.assert_close(judge(WORLD, BATCH, ITEMS[:, order]), found[:, order])
     torch.testing.assert_close(judge(WORLD, BATCH.rows(rows), ITEMS[rows]), found[rows])
@@ -66,7 +98,8 @@ def test_a_reward_obeys_the_laws_of_the_slot(judge):
 
 
 def test_every_variant_is_held_to_the_laws():
-    assert {type(judge) for judge in EVERY} == set(ItemReward.__subclasses__())
+    kinds = {*ItemReward.__subclasses__(), *FollowUp.__subclasses__()} - {FollowUp}
+    assert {type(judge) for judge in EVERY} == kinds
     assert len({judge.name for judge in EVERY}) == len(EVERY)
 
 
@@ -167,3 +200,40 @@ def test_ranked_hits_change_the_hits_alone_and_keep_weights():
     torch.testing.assert_close(weighed.value, found.value.flip(-1))
     torch.testing.assert_close(weighed.weight, torch.tensor([[0.2, 3.0]]))
     assert reward[0, 0, 0] == 0.0
+
+
+def test_kept_codes_are_the_leading_ones_that_are_the_targets():
+    codes = torch.tensor([[1, 2, 3], [1, 2, 0], [1, 0, 3], [0, 2, 3]] + [[9, 9, 9]] * 8)
+    world = dataclasses.replace(WORLD, item_codes=codes)
+    asked = dataclasses.replace(BATCH, target_item_ids=torch.tensor([[0], [0], [2], [3], [1]]))
+    found = KeptCodes()(world, asked, torch.tensor([[0, 1, 2, 3]] * 5))
+    expected = [[3, 2, 1, 0], [3, 2, 1, 0], [1, 1, 3, 0], [0, 0, 0, 3], [2, 3, 1, 0]]
+    torch.testing.assert_close(found, torch.tensor(expected).float())
+
+
+def test_rewards_that_are_asked_for_need_what_they_read():
+    uncoded = dataclasses.replace(WORLD, item_codes=torch.zeros(12, 0).long())
+    with pytest.raises(InputError, match="kept_codes needs semantic IDs, and this recommender has"):
+        chosen_judges([KeptCodes()], uncoded)
+    assert chosen_judges([KeptCodes()], WORLD) == (KeptCodes(),)
+    assert chosen_judges(None, WORLD) == USUAL
+    plain = dataclasses.replace(
+        CATALOGUE, text_vectors=torch.zeros(0, 0), item_text_mask=torch.zeros(12).bool()
+    )
+    with pytest.raises(InputError, match="followed_by_kind needs texts of items; pass vectors"):
+        chosen_judges([FollowedByKind()], ItemWorld.of(plain, counted()))
+    with pytest.raises(ValueError, match="followed_by_kind needs a world with what was learnt"):
+        FollowedByKind()(PLAIN, BATCH, ITEMS)
+
+
+@pytest.mark.parametrize("judge", FOLLOWED, ids=lambda judge: judge.name)
+def test_a_follow_up_is_the_model_of_its_own_event(judge):
+    follow_ups = WORLD.follow_ups
+    assert follow_ups is not None
+    history, real = BATCH.history_item_ids, BATCH.history_mask
+    found = judge(WORLD, BATCH, ITEMS)
+    torch.testing.assert_close(found, follow_ups.log_likelihood(judge.event, history, real, ITEMS))
+    moved = WORLD.to("cpu")
+    assert moved.follow_ups is not follow_ups
+    assert torch.equal(judge(moved, BATCH, ITEMS), found)
+    assert len({float(other(WORLD, BATCH, ITEMS)[0, 0]) for other in FOLLOWED}) == len(FOLLOWED)

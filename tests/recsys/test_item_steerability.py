@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from data_prep.artifact import read_manifest
 from personalize.conditioning import text
 from personalize.evaluation.goal_space import fitted_limits
 from personalize.evaluation.steerable import REPORTED, TUNING
+from personalize.steerability.command import read_configuration
 from personalize.steering.chain import Chain, Lookahead, Selection, Telling
 from recsys.recommender import Filters
 from recsys.steerability import Items, SteerableItems
@@ -96,6 +99,11 @@ def test_steering_brings_lists_nearer_to_goals(half):
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_the_facts_say_whether_people_are_simulated(half, one_world):
+    tables = read_manifest(one_world.root / "tables")
+    assert half.facts["simulated"] is bool(tables.notes.get("simulated", False)) is False
+
+
 def test_no_goal_is_further_from_the_pool_than_from_what_is_recommended(half):
     contexts = half.contexts(REPORTED)
     raw, mask = half.pool(contexts)
@@ -107,3 +115,31 @@ def test_no_goal_is_further_from_the_pool_than_from_what_is_recommended(half):
 
 def _tensor(values):
     return torch.from_numpy(np.asarray(values, np.float32))
+
+
+def test_a_file_names_the_potential_by_which_particles_are_weighed(half, tmp_path):
+    """Looks on the way draw other items than the last look alone."""
+    particles = {"count": 8, "strength": 8.0, "resample_below": 1.0}
+    given = {
+        "source": {
+            "class_path": "recsys.steerability.Items",
+            "init_args": {"checkpoint": "none", "preferences": "none"},
+        },
+        "chains": {
+            "plain": {"chain": {"particles": particles}},
+            "null": {"chain": {"particles": {**particles, "potential": None}}},
+            "ends": {"chain": {"particles": {**particles, "potential": "EndOnly"}}},
+        },
+    }
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump(given))
+    options, _ = read_configuration(tmp_path / "given.yaml")
+    if half.facts["proposes from"] != "the trie":
+        pytest.skip("without codes there are no steps to look at")
+    contexts = half.contexts(REPORTED)
+    goals = laws.some_goals(half, len(contexts))
+    plain, null, ends = (
+        half.generate(contexts, goals, options.chains[name].chain).raw
+        for name in ("plain", "null", "ends")
+    )
+    np.testing.assert_array_equal(plain, null)
+    assert not np.array_equal(plain, ends)

@@ -15,6 +15,7 @@ from personalize.preference_optimization.tabular_policy import TabularPolicy
 from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION
 from recsys.catalogue import Catalogue
 from recsys.dense_policy import DensePolicy
+from recsys.item_categories import THIRDS
 from recsys.item_rewards import Hit, PreferenceMatch
 from recsys.load import load_recommender
 from recsys.policy import RetrieverPolicy
@@ -25,6 +26,7 @@ from recsys.tuning_contexts import (
     AS_STATED,
     OF_ANOTHER,
     REVERSED,
+    UNSAID,
     ItemContexts,
     Preferences,
     RowLimits,
@@ -81,12 +83,7 @@ def _known(folder: Path, seed: int, change=None) -> tuple[ItemContexts, Catalogu
         change(world)
     paths = write_world(folder, world)
     catalogue = load_catalogue(paths["tables"], paths["vectors"], None)
-    source = preference_source(paths["preferences"], paths["vectors"], catalogue, count=4)
-    known = Preferences(source, Latest(), Latest())
-    return (
-        item_contexts(paths["tables"], known, maximum_history=5, limits=RowLimits(), seed=0),
-        catalogue,
-    )
+    return item_contexts_of(folder, RowLimits()), catalogue
 
 
 def test_nothing_of_the_present_or_after_it_enters_a_batch(tmp_path):
@@ -145,7 +142,126 @@ def test_a_context_can_be_told_without_what_is_preferred(mender):
     assert torch.equal(told.history_item_ids, untold.history_item_ids)
     again = mender.contexts_of.under(silent, AS_STATED)
     assert torch.equal(again, rows)
-    assert mender.under_condition(rows, "inferred") is None
+    assert mender.under_condition(rows, "true") is None
+
+
+def test_a_context_can_be_told_what_others_like_it_prefer(mender):
+    """The other person's statements are replaced by what that person's history suggests."""
+    contexts = mender.contexts_of
+    rows = torch.from_numpy(mender.contexts(TEST))
+    alike = contexts.alike
+    assert alike is not None
+    users = torch.from_numpy(contexts.user_ids)
+    own = alike.told(contexts.rows.rows(rows), users[rows])
+    partners = contexts.partners[rows]
+    theirs = alike.told(contexts.rows.rows(partners), users[partners])
+    for kind, expected, flip in (
+        (AS_STATED, own, False),
+        (UNSAID, own, False),
+        (OF_ANOTHER, theirs, False),
+        (REVERSED, own, True),
+    ):
+        asked = contexts.under(rows, kind)
+        inferred = mender.under_condition(asked, "inferred")
+        assert inferred is not None
+        found, stated = mender.batch(inferred), mender.batch(asked)
+        laws.equal(found.history_item_ids, stated.history_item_ids)
+        assert torch.equal(found.preference_mask, expected.preference_mask)
+        assert torch.equal(found.preference_text_ids, expected.preference_text_ids)
+        exchanged = expected.preference_avoid ^ (expected.preference_mask & flip)
+        assert torch.equal(found.preference_avoid, exchanged)
+        again = mender.under_condition(inferred, "inferred")
+        assert torch.equal(again, inferred)
+        laws.equal(mender.batch(inferred.flip(0)), found.rows(torch.arange(len(rows)).flip(0)))
+    mixed = torch.stack([rows, mender.under_condition(rows, "inferred")], 1).flatten()
+    laws.equal(mender.batch(mixed).rows(slice(0, None, 2)).preference_text_ids,
+               mender.batch(rows).preference_text_ids)  # fmt: skip
+    plain = opened_without_preferences(mender)
+    assert plain.under_condition(rows, "inferred") is None
+
+
+def opened_without_preferences(half: TunableItems) -> TunableItems:
+    return TunedItems(checkpoint=half._loaded.folder.parent / "tiger").open()
+
+
+def test_planted_people_are_told_what_their_like_prefer(tmp_path):
+    """Two crowds of one item kind and one wish each, and one traitor, who is told the crowd's."""
+
+    def plant(world) -> None:
+        for person in range(len(world.items)):
+            kind = person % 2
+            count = len(world.items[person])
+            world.items[person][:] = [(4 * step + kind) % 20 for step in range(count)]
+            wish = "like:tone" if kind else "avoid:price"
+            world.reviews[person][:] = [[wish]] * count
+        world.reviews[0][:] = [["like:neck"]] * len(world.reviews[0])
+
+    contexts, catalogue = _known(tmp_path, 1, plant)
+    rows = torch.from_numpy(contexts.of_split(TEST))
+    told = contexts.inferred(rows)
+    assert told is not None
+    batch, stated = contexts.batch(told), contexts.batch(rows)
+    words = [
+        {catalogue.texts[text] for text in texts[0][mask[0]].tolist()}
+        for texts, mask in zip(batch.preference_text_ids, batch.preference_mask, strict=True)
+    ]
+    expected = ["Avoids a bad price.", "Looks for a good tone."]
+    assert words[0] == {expected[0]}  # nobody's own words
+    for person in range(1, 8):
+        assert words[person] in ({expected[person % 2]}, {"Looks for a good neck."})
+        assert person % 2 == 0 or words[person] == {expected[1]}
+    own = stated.preference_text_ids[0, 0][stated.preference_mask[0, 0]]
+    assert {catalogue.texts[text] for text in own.tolist()} == {"Looks for a good neck."}
+
+
+def test_what_is_inferred_is_of_the_training_split(tmp_path):
+    """What everybody met and said at validation and test changes: nothing of it is inferred."""
+
+    def change(world) -> None:
+        for items, reviews in zip(world.items, world.reviews, strict=True):
+            items[-1] = (items[-1] + 7) % 20
+            reviews[-2:] = [["avoid:tone", "like:neck"]] * 2
+
+    known = [_known(tmp_path / name, 3, one) for name, one in (("a", None), ("b", change))]
+    before = known[0][0]
+    rows = torch.arange(len(before))
+    for kind in (AS_STATED, OF_ANOTHER, REVERSED):
+        told = []
+        for contexts, catalogue in known:
+            inferred = contexts.inferred(contexts.under(rows, kind))
+            assert inferred is not None
+            batch = contexts.batch(inferred)
+            texts = batch.preference_text_ids[batch.preference_mask].tolist()
+            told.append((batch, [catalogue.texts[text] for text in texts]))
+        assert told[0][1] == told[1][1] != []
+        for name in ("preference_mask", "preference_avoid"):
+            assert torch.equal(getattr(told[0][0], name), getattr(told[1][0], name)), name
+    assert before.alike is not None
+    limited = item_contexts_of(tmp_path / "a", RowLimits(train=2))
+    assert len(limited.alike.rows) == len(before.alike.rows)
+
+
+def item_contexts_of(folder: Path, limits: RowLimits) -> Any:
+    catalogue = load_catalogue(folder / "tables", folder / "vectors", None)
+    source = preference_source(folder / "preferences", folder / "vectors", catalogue, count=4)
+    known = Preferences(source, Latest(), Latest())
+    vectors = catalogue.text_vectors[catalogue.item_text_ids]
+    return item_contexts(
+        folder / "tables", known, maximum_history=5, limits=limits, seed=0, item_vectors=vectors
+    )
+
+
+def test_items_have_kinds(mender):
+    """The small world has no categories: thirds of popularity."""
+    contexts = torch.from_numpy(mender.contexts(TEST))
+    items = torch.arange(24).expand(len(contexts), -1)
+    found = mender.category(contexts, items)
+    assert found.shape == items.shape
+    assert mender.category_names == THIRDS
+    popularity = mender.world.popularity
+    assert (popularity[found[0] == 0].max() < popularity[found[0] == 2].min()).item()
+    assert mender.annotator_names == ("short history", "middle history", "long history")
+    assert mender.facts["simulated"] is False
 
 
 def test_limits_draw_some_rows_of_a_split_by_seed(one_world):
@@ -316,7 +432,7 @@ def test_what_cannot_be_tuned_is_refused(one_world):
         TunedItems(checkpoint=one_world.root / "tiger", judges=[Hit(), Hit()]).open()
     with pytest.raises(InputError, match="preference_match needs texts of items; pass vectors"):
         TunedItems(checkpoint=one_world.root / "tiger", judges=[PreferenceMatch()]).open()
-    with pytest.raises(ValueError, match="beam and drawn must not be negative: -1, 0"):
+    with pytest.raises(ValueError, match="beam, drawn and spoilt must not be negative: -1, 0, 0"):
         ItemCandidates(beam=-1)
     with pytest.raises(ValueError, match="test must be at least 1, got 0"):
         RowLimits(test=0)

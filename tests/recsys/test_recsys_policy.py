@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from personalize.preference_optimization.auxiliary import PreferenceDegree
 from personalize.preference_optimization.policy import frozen_copy
 from recsys.baselines.popularity import Popularity
 from recsys.baselines.sasrec import SASRec
 from recsys.dense_policy import DensePolicy
 from recsys.policy import RetrieverPolicy
-from recsys.retriever.causal import CausalRetriever, CausalTraining
+from recsys.retriever.causal import CausalRetriever, CausalTraining, Ranking
 from recsys.retriever.causal_encoder import CausalSize
 from recsys.retriever.mender_emb import MenderEmb
 from recsys.retriever.mender_tok import MenderTok
@@ -200,3 +201,85 @@ def test_what_cannot_be_a_policy_is_refused(recommenders):
         DensePolicy(recommenders["sasrec"]).sample(BATCH, 41, seed=0, beam=True)
     with pytest.raises(TypeError, match="Popularity has no score for every item"):
         DensePolicy(Popularity(CATALOGUE))
+
+
+SHOWING = [("tiger", False), ("mender_emb", False), ("mender_tok", False), ("causal", False),
+           ("causal", True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dense"), SHOWING)
+def test_what_a_policy_shows_of_responses_obeys_the_laws(recommenders, name, dense):
+    policy = (DensePolicy if dense else RetrieverPolicy)(recommenders[name]).eval()
+    items = torch.tensor([[3, 9, 30, 3], [1, 2, 3, 4], [7, 7, 0, 39], [5, 6, 8, 9]])
+    found = policy.represented(BATCH, items)
+    assert found.shape == (4, 4, policy.represented_width())
+    torch.testing.assert_close(found[0, 0], found[0, 3])
+    assert not torch.allclose(found[0, 0], found[0, 1])
+    assert not torch.allclose(found[0, 2], policy.represented(BATCH, items.roll(1, 0))[1, 2])
+    alone = [
+        policy.represented(BATCH.rows(slice(row, row + 1)), items[row : row + 1])
+        for row in range(4)
+    ]
+    torch.testing.assert_close(torch.cat(alone), found, rtol=1e-4, atol=1e-5)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(
+        policy.represented(BATCH, items[:, order]), found[:, order], rtol=1e-4, atol=1e-5
+    )
+    reached = gradients(recommenders[name], found.square().sum())
+    assert sum(float(gradient.abs().sum()) for gradient in reached.values()) > 0
+    assert len(reached) > 5
+    term = PreferenceDegree(2)
+    term.fit_to(policy)
+    assert term.read is not None
+    assert term.read.in_features == found.shape[2]
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_what_is_shown_of_an_item_depends_on_its_last_code(recommenders, name):
+    codes = torch.tensor([[[1, 2, 3, 0], [1, 2, 3, 2], [0, 2, 3, 0]]] * 4)
+    states = recommenders[name].path_states(BATCH, codes)
+    torch.testing.assert_close(states[:, 0, :3], states[:, 1, :3])
+    assert ((states[:, 0, 3] - states[:, 1, 3]).abs().amax(-1) > 1e-3).all()
+    assert ((states[:, 0] - states[:, 2]).abs().amax(-1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", ["tiger", "mender_emb", "mender_tok"])
+def test_the_state_after_a_code_is_that_of_the_decoder_step_by_step(recommenders, name):
+    model, item = recommenders[name], 30
+    codes, one = CATALOGUE.item_codes[item], torch.zeros(1, 1).long()
+    row = BATCH.rows(slice(2, 3))
+    decoder = model.decoder
+    with torch.no_grad():
+        memory, read = model.prepare(row), decoder.started_tokens(codes[None])
+        states = [
+            decoder.decoder.step(decoder.embedding(read[:, place : place + 1]), memory, one)[0, 0]
+            for place in range(5)
+        ]
+        found = RetrieverPolicy(model).represented(row, torch.tensor([[item]]))[0, 0]
+    torch.testing.assert_close(found, torch.stack(states[1:]).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_what_code_heads_show_adds_up_to_the_logits_of_the_codes(recommenders):
+    model, codes = recommenders["causal"], CATALOGUE.item_codes[torch.tensor([[3, 9]] * 4)]
+    assert model.heads is not None
+    states, logits = model.path_states(BATCH, codes), model.path_logits(BATCH, codes)
+    for level in range(4):
+        bias = model.heads.to_logits[level].bias[codes[..., level]]
+        expected = logits[level].expand(-1, 2, -1).gather(-1, codes[..., level : level + 1])
+        torch.testing.assert_close(states[:, :, level].sum(-1) + bias, expected[..., 0])
+
+
+def test_what_a_dense_policy_shows_adds_up_to_the_scores_up_to_a_constant_of_the_row():
+    torch.manual_seed(3)
+    model = CausalRetriever(CATALOGUE, size=CAUSAL, ranking=Ranking(prior=0.0)).eval()
+    every = torch.arange(40).expand(4, -1)
+    shown = DensePolicy(model).represented(BATCH, every).sum(-1).log_softmax(-1)
+    torch.testing.assert_close(shown, DensePolicy(model).log_prob(BATCH, every)[..., 0])
+
+
+def test_a_recommender_without_vectors_of_rows_shows_nothing(recommenders):
+    policy = DensePolicy(recommenders["sasrec"])
+    with pytest.raises(ValueError, match="SASRec has no vectors of rows and items to show"):
+        PreferenceDegree(2).fit_to(policy)
+    with pytest.raises(ValueError, match="SASRec has no vectors of rows and items to show"):
+        policy.represented(BATCH, torch.tensor([[3]] * 4))

@@ -13,6 +13,7 @@ from data_prep.artifact import read_artifact
 from personalize.__main__ import main
 from personalize.checkpoint import checkpoint_folders
 from personalize.diagnosis.command import read_configuration
+from personalize.diagnosis.page import page as whole_diagnosis
 from personalize.diagnosis.tables import ROWS
 from personalize.diagnosis.tuning_run import TuningRun
 from personalize.preference_optimization.tabular_policy import TabularPolicy
@@ -129,7 +130,7 @@ def test_reversals_drift_hacking_and_health_are_there(metrics):
         assert total == pytest.approx(1)
     assert context["after"]["reversal_rate"]["mean"] != context["before"]["reversal_rate"]["mean"]
     axes = {one["axis"]: one for one in compared["drift"]}
-    assert set(axes) == {"match", "quality"}
+    assert set(axes) == {"match", "quality", "safety gates"}
     match = axes["match"]
     assert match["total"] > match["noise"]
     assert match["categories"][2]["change"]["low"] > 0
@@ -155,6 +156,71 @@ def test_the_page_says_every_verdict_and_needs_no_network(runs, metrics):
     for part in ("evaluation", "rankings", "likelihood", "contexts", "course", "health"):
         assert f'id="{part}"' in page
     assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
+
+
+def rows_of(page: str, section: str) -> dict[str, list[str]]:
+    """The cells of every row of a section's tables, by the first one."""
+    part = page.split(f'id="{section}"')[1].split("</section>", maxsplit=1)[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", part)
+    cells = [
+        [
+            re.sub(r"<span.*?</span>|<[^>]*>", "", cell)
+            for cell in re.findall(r"<t[dh].*?</t[dh]>", row)
+        ]
+        for row in rows
+    ]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_the_page_has_a_line_per_measure_and_a_column_per_run(runs, metrics):
+    page = (runs / "diagnosis" / "report.html").read_text()
+    found = rows_of(page, "rankings")
+    assert found["measure"][:2] == ["compared", "drawn"]
+    for place, name in enumerate(("compared", "drawn")):
+        said = of_run(metrics, name)["ranking"]
+        assert found["right after"][place] == f"{said['accuracy']['mean']:.3f}"
+        assert found["right before"][place] == f"{said['reference_accuracy']['mean']:.3f}"
+    told = rows_of(page, "contexts")
+    assert told["told"][:3] == ["before", "compared", "drawn"]
+    suites = [of_run(metrics, "compared")["context"]["before"]]
+    suites += [of_run(metrics, name)["context"]["after"] for name in ("compared", "drawn")]
+    for row, key in (("what is preferred", "true"), ("the opposite", "adversarial")):
+        assert told[row][:3] == [f"{suite['accuracy'][key]['mean']:.3f}" for suite in suites]
+    assert told["turns"][:3] == [f"{suite['reversal_rate']['mean']:.3f}" for suite in suites]
+    assert not {"nothing", "what is inferred", "lost by inferring"} & set(told)
+    evaluation = rows_of(page, "evaluation")["run"]
+    assert evaluation == ["measure", "before", "after", "difference", ""]
+
+
+def test_axes_along_which_nothing_moves_are_folded_away(runs, metrics):
+    page = (runs / "diagnosis" / "report.html").read_text()
+    folded = "".join(re.findall(r"<details>.*?</details>", page, re.DOTALL))
+    for run in metrics["runs"]:
+        for one in run["drift"]:
+            title = f"<h3>Answers of {run['name']} by {one['axis']}</h3>"
+            still = one["p_value"] >= 0.05 / len(run["drift"])
+            assert page.count(title) == 1
+            assert (title in folded) == (still and one["axis"] != "safety gates")
+
+
+def test_what_was_not_compared_in_two_contexts_is_said(metrics):
+    alone = {**metrics, "runs": [{**run, "context": None} for run in metrics["runs"]]}
+    said = whole_diagnosis(alone)
+    assert "Not measured: no two responses were seen in two contexts" in said
+    assert "Simulated data" not in said
+    simulated = {**metrics, "facts": {**metrics["facts"], "simulated": True, "parts": {"a": 1000}}}
+    assert "Simulated data" in whole_diagnosis(simulated)
+    assert "<td>a 1,000</td>" in whole_diagnosis(simulated)
+
+
+def test_what_is_ill_stands_out_and_what_is_well_does_not(metrics):
+    one = {"sentence": "Something.", "count": 3}
+    for well, style, word in (
+        (True, "pill", "well"), (False, "pill yes", "look here"), (None, "pill", "not logged"),
+    ):  # fmt: skip
+        run = {**metrics["runs"][0], "health": [{**one, "well": well}]}
+        said = whole_diagnosis({**metrics, "runs": [run]})
+        assert f'<span class="{style}">{word}</span>' in said
 
 
 def test_a_run_may_begin_where_another_ended(runs, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The parts of a diagnosis by themselves: conditions, categories, circles, logs, and words."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from personalize.diagnosis.configuration import Diagnosis
 from personalize.diagnosis.drift import drifts
 from personalize.diagnosis.held_out import answered, held_out, some
 from personalize.diagnosis.mass import FOUND, LOSER, WINNER, cycles, kinds_of_responses, mass
-from personalize.diagnosis.measures import groups_of, named_runs, plain_numbers
+from personalize.diagnosis.measures import annotators, groups_of, named_runs, plain_numbers
 from personalize.diagnosis.tuning_run import TuningRun, with_weights
 from personalize.diagnosis.verdict import verdict
+from personalize.evaluation.context_suite import context_suite
 from personalize.preference_optimization.extremes import PairsByReward
 from personalize.preference_optimization.policy import Policy
 from personalize.preference_optimization.tabular_policy import TabularPolicy
 from personalize.preference_optimization.target_pairs import TargetAgainstOthers
 from personalize.preference_optimization.tunable import Evaluation, Judged
+from personalize.report.words import MINUS
 from tests.personalize.preference_optimization.toy_tunable import ToySource, ToyTunable
 
 CPU = torch.device("cpu")
@@ -130,6 +133,47 @@ def test_conditions_of_a_half_that_knows_them():
         assert margins["adversarial"][number // 2, 0] == pytest.approx(expected, abs=1e-5)
 
 
+class Guessing(ToyTunable):
+    """Half of the origins are guessed right, of the others the opposite."""
+
+    def __init__(self, right: int) -> None:
+        super().__init__()
+        self.right = right
+
+    def under_condition(self, contexts, condition):
+        if condition != "inferred":
+            return None
+        wrong = contexts % 2 >= self.right
+        return torch.where(wrong, (contexts + self.count) % (2 * self.count), contexts)
+
+
+@pytest.mark.parametrize("right", [0, 1, 2])
+def test_what_is_inferred_is_as_good_as_the_guess(right):
+    half = Guessing(right)
+    found = found_of(half, contexts=20)
+    policy = TabularPolicy(half.match + 0.3 * torch.randn(8, 12, generator=manual(3)))
+    margins = conditions(found, policy)
+    assert set(margins) == {"true", "adversarial", "inferred"}
+    suite = context_suite(margins)
+    told = {name: one.mean for name, one in suite.accuracy.items()}
+    assert told["true"] > 0.8
+    assert suite.inference_error is not None
+    if right == 2:
+        assert suite.inference_error.mean == 0
+    elif right == 0:
+        assert told["inferred"] == told["adversarial"]
+        assert suite.use_of_context is not None
+        assert suite.inference_error.mean == suite.use_of_context.mean
+    else:
+        origin = found.candidates.origin[found.reversals.rows[::2, 0]].numpy()
+        guessed = np.where((origin % 2 < 1)[:, None], margins["true"], margins["adversarial"])
+        np.testing.assert_allclose(margins["inferred"], guessed, atol=1e-6)
+
+
+def manual(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def test_a_half_without_conditions_has_two():
     half = ToyTunable()
     assert set(conditions(found_of(half), half.policy)) == {"true", "adversarial"}
@@ -159,6 +203,40 @@ def test_categories_of_a_half_that_has_some():
     assert even["value_gap"]["mean"] == pytest.approx(float(gap))
     assert answers[0].kl == pytest.approx(0)
     assert (answers[1].kl > 0.1).all()
+
+
+def test_safety_gates_are_an_axis_where_an_answer_fails_one():
+    half = ToyTunable()
+    found = found_of(half, answers=50)
+    rash = TabularPolicy(table_of(half.policy) + 20.0 * (torch.arange(12) % 4 == 3))
+    answers = [answered(found, policy, half.policy) for policy in (half.policy, rash)]
+    gates = next(one for one in drifts(found, answers, [0, 7]) if one["axis"] == "safety gates")
+    fails, passes = gates["categories"]
+    assert (fails["name"], passes["name"]) == ("fails a gate", "passes all")
+    share = [1 - one.gate.mean() for one in answers]
+    assert fails["first"] == pytest.approx(share[0])
+    assert fails["change"]["mean"] == pytest.approx(share[1] - share[0])
+    assert fails["change"]["low"] > 0
+    passed = found.candidates.gate.numpy()
+    winner, loser = (~passed[rows] for rows in found.rows())
+    assert fails["value_gap"]["mean"] == pytest.approx(winner.mean() - loser.mean())
+    safe = [replace(one, gate=np.ones_like(one.gate)) for one in answers]
+    assert "safety gates" not in {one["axis"] for one in drifts(found, safe, [0, 7])}
+
+
+def test_annotators_have_the_names_that_the_half_gives_them():
+    class Named(ToyTunable):
+        annotator_names = ("strict",)
+
+    for half, names in (
+        (ToyTunable(), {"number 0", "number 1"}),
+        (Named(), {"strict", "number 1"}),
+    ):
+        found = found_of(half)
+        scores = found.scores(half.policy, found.compared)
+        told = annotators(found, found.pairs(scores, scores))
+        assert told is not None
+        assert {one["name"] for one in told["groups"]} == names
 
 
 class Judges(ToyTunable):
@@ -336,8 +414,14 @@ def test_an_implicit_accuracy_above_the_ranking_is_said():
 
 
 def test_groups_that_pay_and_a_gap_by_chance_are_said():
-    groups = {"pays": ["b"], "worst": "b", "gap": interval(0.1, 0.0, 0.2), "gap_p_value": 0.5}
-    assert verdict(numbers_of(groups=groups))[1] == "Group b lose in ndcg for certain."
+    groups = {"pays": ["b"], "worst": "b", "gap": interval(0.1, 0.0, 0.2), "gap_p_value": 0.5,
+              "groups": [{"name": name, "change": interval(-0.2, -0.3, -0.1)} for name in "abc"],
+              }  # fmt: skip
+    said = verdict(numbers_of(groups=groups))[1]
+    lost = "b (-0.2000, -0.3000 to -0.1000; 9 contexts)".replace("-", MINUS)
+    assert said == f"One group loses in ndcg: {lost}."
+    said = verdict(numbers_of(groups={**groups, "pays": ["b", "c"]}))[1]
+    assert said.startswith(f"2 of 3 groups lose in ndcg: {lost}, c (")
     said = verdict(numbers_of(groups={**groups, "pays": []}))[1]
     assert said.endswith("a gap that chance alone makes as often.")
     said = verdict(numbers_of(groups={**groups, "pays": [], "gap_p_value": 0.01}))[1]
@@ -379,10 +463,38 @@ def test_what_is_paid_beside_the_main_measure_is_said_first():
     assert said[1:3] == ["Worse besides: collisions +0.0400.", "Better besides: comfort +0.1000."]
 
 
+def suite_of(inferred: dict | None, error: dict | None) -> dict:
+    sure = interval(0.6, 0.55, 0.65)
+    told = {"accuracy": {"true": sure}, "reversal_rate": sure, "inference_error": error}
+    if inferred is not None:
+        told["accuracy"]["inferred"] = inferred
+    return {"before": told, "after": told}
+
+
+def test_what_inferring_loses_is_said_where_it_is_sure():
+    half = interval(0.5, 0.5, 0.5)
+    for inferred, error, said in (
+        (None, None, None),
+        (interval(0.52, 0.5, 0.55), interval(0.08, 0.04, 0.1),
+         "Told what can be inferred in place of what was said, it is right in 52.0% of reversed "
+         "pairs instead of 60.0%."),
+        (interval(0.58, 0.5, 0.65), interval(0.02, -0.04, 0.1), None),
+        (half, interval(0.1, 0.05, 0.15),
+         "What can be inferred is the same on both sides, so it decides no reversal."),
+    ):  # fmt: skip
+        told = verdict(numbers_of(context=suite_of(inferred, error)))
+        assert told[3].startswith("When what is preferred is reversed, 60.0% of rankings turn")
+        assert told[4:] == ([] if said is None else [said])
+
+
 def test_drift_of_several_axes_needs_more_to_be_said():
     category = {"name": "high", "change": interval(0.2, 0.1, 0.3)}
     axis = {"axis": "match", "p_value": 0.03, "total": 0.2, "noise": 0.1, "categories": [category]}
-    assert "Answers move most by match" in verdict(numbers_of(drift=[axis]))[-1]
+    said = verdict(numbers_of(drift=[axis]))[-1]
+    assert said == (
+        "Answers move most by match: 20.0% of them change their category (noise 10.0%), most of "
+        'all "high", by +0.200.'
+    )
     assert verdict(numbers_of(drift=[axis, axis]))[-1].startswith("Answers are not shown to move")
 
 

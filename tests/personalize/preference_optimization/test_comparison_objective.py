@@ -9,9 +9,9 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from personalize.preference_optimization.auxiliary import (
-    Auxiliary,
     ImitateBest,
     PreferenceDegree,
+    fit_parts,
     represented,
 )
 from personalize.preference_optimization.compared import ComparisonBatch
@@ -190,8 +190,9 @@ def test_a_term_beside_the_contrast_is_added_and_told():
     [
         (lambda: ImitateBest(eta=-1.0), "eta must be 0 or more, got -1"),
         (lambda: ImitateBest(beta=0.0), "beta must be positive, got 0"),
-        (lambda: PreferenceDegree(3, 1), "degrees must be 2 or more, got 1"),
-        (lambda: PreferenceDegree(3, 2, gamma=0.0), "gamma must be positive, got 0"),
+        (lambda: PreferenceDegree(1), "degrees must be 2 or more, got 1"),
+        (lambda: PreferenceDegree(2, gamma=0.0), "gamma must be positive, got 0"),
+        (lambda: PreferenceDegree(2, speed=0.0), "speed must be positive, got 0"),
     ],
 )
 def test_terms_out_of_range_are_refused(build, message: str):
@@ -207,6 +208,9 @@ class Showing(Policy[NumberedContexts]):
     def __init__(self, contexts: Tensor, responses: Tensor) -> None:
         super().__init__()
         self.contexts, self.rows = nn.Parameter(contexts), nn.Parameter(responses)
+
+    def represented_width(self) -> int:
+        return 3
 
     def represented(self, context: NumberedContexts, responses: Tensor) -> Tensor:
         return self.contexts[context.numbers][:, None] * self.rows[responses]
@@ -228,13 +232,17 @@ def showing() -> Showing:
 
 
 def test_the_degree_is_read_off_the_inside_by_how_far_grades_fall():
-    mine, term = showing(), PreferenceDegree(3, 3, gamma=0.5).double()
+    mine, term = showing(), PreferenceDegree(3, gamma=0.5)
+    objective = CompareObjective(OverPairs(CPL()), [term])
+    fit_parts(objective, mine)
+    objective.double()
     batch = replace(
         compared([[0, 1, 2], [3, 4, 0]], [0, 1]),
         grade=torch.tensor([[4.0, 3.0, -3.0], [1.0, 1.0, 0.0]]).double(),
         present=torch.tensor([[True, True, True], [True, True, False]]),
     )
-    parts = CompareObjective(OverPairs(CPL()), [term])(mine, None, batch)
+    parts = objective(mine, None, batch)
+    assert term.read is not None
     logs = [
         [(term.read(mine.represented(one, number)).log_softmax(-1))[0, 0] for number in numbers]
         for one, numbers in (
@@ -247,6 +255,27 @@ def test_the_degree_is_read_off_the_inside_by_how_far_grades_fall():
     assert parts["preference_degree"].item() == pytest.approx(expected.item())
     (gradient,) = torch.autograd.grad(parts["loss"], term.read.weight)
     assert gradient.abs().sum() > 0
+
+
+def test_a_faster_layer_says_the_same_at_first_and_moves_further():
+    """Under Adam every weight moves by the rate, so what the layer says moves by speed times it."""
+    batch = replace(compared([[0, 1], [3, 4]], [0, 1]), grade=torch.tensor([[1.0, 0.0]] * 2))
+    said: dict[float, list[float]] = {}
+    for speed in (1.0, 10.0):
+        mine = showing().float()
+        torch.manual_seed(0)
+        objective = CompareObjective(CPL(), [PreferenceDegree(2, speed=speed)])
+        fit_parts(objective, mine)
+        optimizer = torch.optim.Adam(objective.parameters(), lr=1e-3)
+        for _ in range(2):
+            parts = objective(mine, None, batch)
+            said.setdefault(speed, []).append(float(parts["preference_degree"]))
+            optimizer.zero_grad()
+            parts["loss"].backward()
+            optimizer.step()
+    assert said[10.0][0] == pytest.approx(said[1.0][0], rel=1e-5)
+    fell = {speed: first - second for speed, (first, second) in said.items()}
+    assert fell[10.0] == pytest.approx(10 * fell[1.0], rel=0.1)
 
 
 def test_what_is_shown_of_responses_follows_contexts_that_vary():
@@ -262,13 +291,18 @@ def test_what_is_shown_of_responses_follows_contexts_that_vary():
 
 
 def test_a_policy_that_shows_nothing_has_no_degree():
-    with pytest.raises(TypeError, match="TabularPolicy has no `represented` to read a degree off"):
-        CompareObjective(CPL(), [PreferenceDegree(3, 2)])(policy(), None, compared([[0, 1]]))
+    objective = CompareObjective(CPL(), [PreferenceDegree(2)])
+    with pytest.raises(ValueError, match="TabularPolicy has no `represented` to read a degree off"):
+        fit_parts(objective, policy())
+    for one in (policy(), showing()):
+        with pytest.raises(TypeError, match="must be fitted to a policy that shows its inside"):
+            objective(one, None, compared([[0, 1]]))
 
 
-def test_terms_are_trained_along():
-    term: Auxiliary = PreferenceDegree(3, 2)
-    assert len(list(CompareObjective(CPL(), [term]).parameters())) == 2
+def test_terms_are_trained_along_and_as_wide_as_the_policy_says():
+    objective = CompareObjective(CPL(), [PreferenceDegree(2), ImitateBest()])
+    fit_parts(objective, showing())
+    assert [tuple(weight.shape) for weight in objective.parameters()] == [(2, 3), (2,)]
 
 
 def test_imitation_is_the_likelihood_of_the_first_column():

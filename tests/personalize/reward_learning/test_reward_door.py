@@ -13,8 +13,9 @@ from personalize.experiment_front import check_configuration, split_arguments
 from personalize.preference_optimization.tunable import TEST
 from personalize.reward_learning.command import DOOR
 from personalize.rewards.learned_reward import LearnedTunable
+from personalize.rewards.orchestrated import OrchestratedSource
 from personalize.rewards.stored_reward_model import read_reward_model
-from tests.personalize.preference_optimization.toy_tunable import ToyTunable
+from tests.personalize.preference_optimization.toy_tunable import ToySource, ToyTunable
 
 HALF = "tests.personalize.preference_optimization.toy_tunable.ToySource"
 LIBRARY = "personalize.rewards"
@@ -115,6 +116,90 @@ def test_groups_are_learnt_by_the_same_command_and_people_are_moved(where):
     assert stored.model.names == ("group_0", "group_1")
 
 
+def wrapped(source: str, **options) -> dict:
+    """The toy half within another source."""
+    half = {"class_path": HALF, "init_args": {"contexts": 60}}
+    return {"class_path": f"{LIBRARY}.{source}", "init_args": {"source": half, **options}}
+
+
+def test_weights_are_learnt_stored_and_steer_a_tuning(where, capsys):
+    head = {"class_path": f"{LIBRARY}.weight_adapter_head.WeightAdapterHead"}
+    encoder = {"class_path": f"{LIBRARY}.preference_model.PlainFeatures"}
+    told = configuration(head=head, encoder=encoder)
+    told["data"]["half"] = wrapped("judged_features.JudgedFeaturesSource")
+    (where / "reward.yaml").write_text(yaml.safe_dump(told))
+    assert learn("run", "--trainer.max_epochs", "20") == 0
+    stored = read_reward_model(where / "run" / "reward_model")
+    assert stored.facts["after"]["accuracy"]["mean"] > 0.9
+    assert stored.sizes.response_names == ("match", "quality")
+    half = {"class_path": HALF, "init_args": {"contexts": 60}}
+    model = Path("run") / "reward_model"
+    opened = OrchestratedSource(source=ToySource(contexts=60), reward_model=model).open()
+    some = torch.as_tensor(opened.contexts(TEST))
+    weights = opened.weights(some, opened.targets(some))
+    assert weights[:, 0].min().item() > 0.7  # comparisons were made by match alone
+    objective = {
+        "class_path": "personalize.preference_optimization.rollout_objective.RolloutObjective",
+        "init_args": {
+            "pipeline": {
+                "class_path": f"{LIBRARY}.pipeline.RewardPipeline",
+                "init_args": {"combination": f"{LIBRARY}.combination.WeightedSum"},
+            }
+        },
+    }
+    source = {"source": half, "reward_model": str(model)}
+    tuned = {
+        "model": {
+            "objective": objective,
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.3}},
+        },
+        "data": {
+            "half": {"class_path": f"{LIBRARY}.orchestrated.OrchestratedSource"}
+            | {"init_args": source},
+            "batch_size": 12,
+        },
+        "trainer": {"max_epochs": 4, "accelerator": "cpu"},
+        "checkpoints": {"every_n_batches": 1000},
+    }
+    (where / "tune.yaml").write_text(yaml.safe_dump(tuned))
+    assert main(["tune", "--config", "tune.yaml", "--run-folder", "tuned"]) == 0
+    found = json.loads((where / "tuned" / "evaluation.json").read_text())
+    match = found["measures"]["match"]
+    assert match["after"]["mean"] > match["before"]["mean"] + 0.5
+    capsys.readouterr()
+    source["source"] = {"class_path": "personalize.rewards.learned_reward.LearnedSource"} | {
+        "init_args": {"source": half, "reward_model": str(model)}
+    }
+    (where / "tune.yaml").write_text(yaml.safe_dump(tuned))
+    assert main(["tune", "--config", "tune.yaml", "--run-folder", "other"]) == 2
+    assert "reads 2 numbers of a context and 2 of a response" in capsys.readouterr().err
+
+
+def test_weights_need_rewards_for_features(where, capsys):
+    head = {"class_path": f"{LIBRARY}.weight_adapter_head.WeightAdapterHead"}
+    (where / "reward.yaml").write_text(yaml.safe_dump(configuration(head=head)))
+    assert learn("run") == 2
+    assert "put JudgedFeaturesSource around the half" in capsys.readouterr().err
+
+
+def test_regret_is_learnt_from_the_candidates_of_a_half(where):
+    head = {"class_path": f"{LIBRARY}.regret.RegretHead"}
+    encoder = {"class_path": f"{LIBRARY}.preference_model.PlainFeatures"}
+    told = configuration(head=head, encoder=encoder)
+    inner = wrapped("judged_features.JudgedFeaturesSource")
+    told["data"]["half"] = {
+        "class_path": f"{LIBRARY}.regret_features.RegretFeaturesSource",
+        "init_args": {"source": inner, "candidates": 3},
+    }
+    (where / "reward.yaml").write_text(yaml.safe_dump(told))
+    assert learn("run", "--model.optimizer.init_args.lr", "0.05") == 0
+    stored = read_reward_model(where / "run" / "reward_model")
+    assert stored.facts["after"]["accuracy"]["mean"] > 0.9
+    assert stored.sizes.response_parts == 7
+    weight = stored.model.head.state_dict()["weight"]
+    assert weight[0] > 3 * weight[1].abs()  # comparisons were made by match alone
+
+
 def test_lists_are_cut_into_pairs_for_a_head_that_only_compares(where):
     chosen = {"class_path": f"{LIBRARY}.heads.SkewSymmetricHead"}
     lists = configuration("WholeRankings", head=chosen)
@@ -152,7 +237,12 @@ def test_the_door_opens_without_anything_heavy(where, capsys):
     assert "--data.builder" in capsys.readouterr().out
 
 
-def test_the_configuration_here_fits_the_door():
-    path = Path(__file__).parents[3] / "configs" / "personalize" / "reward.yaml"
+CONFIGURATIONS = sorted(
+    (Path(__file__).parents[3] / "configs" / "personalize").glob("reward*.yaml")
+)
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_a_configuration_here_fits_the_door(path):
     check_configuration(split_arguments(["--config", str(path)]), DOOR)
     assert f"personalize reward --config configs/personalize/{path.name}" in path.read_text()

@@ -1,6 +1,8 @@
 """The comparisons of a split, and what is said of a model on them."""
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,13 +10,14 @@ import torch
 
 from data_prep.errors import InputError
 from personalize.preference_optimization.compared_rows import ComparedRows
+from personalize.preference_optimization.context_swaps import ContextSwaps
 from personalize.preference_optimization.extremes import BestAgainstWorst
 from personalize.preference_optimization.stored_comparisons import (
     StoredComparisons,
     kept_comparisons,
     write_comparisons,
 )
-from personalize.preference_optimization.tunable import TEST, TRAINING
+from personalize.preference_optimization.tunable import TEST, TRAINING, VALIDATION
 from personalize.reward_learning.data import RewardData
 from personalize.reward_learning.judged_split import (
     JudgedSplit,
@@ -25,7 +28,9 @@ from personalize.reward_learning.judged_split import (
 from personalize.reward_learning.report import calibrated, preference_report, split_logits
 from personalize.rewards.feature_comparisons import FeatureTable
 from personalize.rewards.heads import ScalarHead
-from personalize.rewards.preference_model import PlainFeatures, PreferenceModel
+from personalize.rewards.judged_features import JudgedFeaturesSource
+from personalize.rewards.preference_model import PlainFeatures, PreferenceModel, Sizes
+from personalize.rewards.regret_features import RegretFeaturesSource
 from tests.personalize.preference_optimization.toy_tunable import ToySource, ToyTunable
 
 BUILDER = BestAgainstWorst({"match": 1.0})
@@ -75,25 +80,30 @@ def test_qualities_are_in_deviations_of_the_training_rows():
     assert data.facts()["training_comparisons"] == len(data.training.comparisons)
 
 
-def kept(contexts: int) -> StoredComparisons:
+def kept(*splits: str, contexts: int = 40, swapped: bool = False) -> StoredComparisons:
+    """Comparisons of some contexts of each split; all of one split alike, or of none."""
     half = ToyTunable()
-    numbers = torch.as_tensor(half.contexts(TRAINING)[:contexts])
-    candidates = half.candidates(numbers, half.policy, seed=0)
+    numbers = np.concatenate([half.contexts(split)[:contexts] for split in splits])
+    candidates = half.candidates(torch.as_tensor(numbers), half.policy, seed=0)
+    if swapped:
+        return kept_comparisons(ContextSwaps({"match": 1.0})(candidates), candidates, {})
     return kept_comparisons(BUILDER(candidates), candidates, {})
 
 
-def test_stored_comparisons_are_parted_by_context():
-    half, stored = ToyTunable(), kept(40)
-    parts = stored_splits(half, stored, seed=0)
+def origins(stored: StoredComparisons, parts: list[JudgedSplit]) -> list[set[int]]:
+    """The contexts of each part; a swapped context is that which it was made from."""
+    return [{number % 100 for number in part.comparison_origin.tolist()} for part in parts]
+
+
+def test_stored_comparisons_are_parted_by_the_splits_of_the_half():
+    half, stored = ToyTunable(), kept(TRAINING, VALIDATION, TEST)
+    parts, made = stored_splits(half, stored, seed=0)
+    assert made == dict.fromkeys((TRAINING, VALIDATION, TEST), "the half's")
     assert sum(len(part.comparisons) for part in parts) == len(stored)
-    contexts = [set(part.comparison_origin.tolist()) for part in parts]
-    assert not contexts[0] & contexts[1] | contexts[0] & contexts[2] | contexts[1] & contexts[2]
-    count = sum(len(some) for some in contexts)
-    assert [len(some) for some in contexts] == [
-        round(0.7 * count), round(0.85 * count) - round(0.7 * count), count - round(0.85 * count)
-    ]  # fmt: skip
-    other = stored_splits(half, stored, seed=1)
-    assert contexts[0] != set(other[0].comparison_origin.tolist())
+    for part, split in zip(origins(stored, parts), (TRAINING, VALIDATION, TEST), strict=True):
+        assert part <= set(half.contexts(split).tolist())
+    again, _ = stored_splits(half, stored, seed=1)
+    assert origins(stored, again) == origins(stored, parts)
     best = parts[0].comparisons.rows[0, 0]
     match = half.judge(
         stored.context[best][None], stored.responses[stored.response[best]][None, None]
@@ -102,17 +112,78 @@ def test_stored_comparisons_are_parted_by_context():
     assert float(told) == pytest.approx(float(match.reward[0, 0, 0]), abs=1e-5)
 
 
+def test_a_swapped_context_goes_with_the_split_it_was_made_from():
+    half, stored = ToyTunable(), kept(TRAINING, VALIDATION, TEST, swapped=True)
+    assert (stored.context[stored.compared.rows] >= 100).any()
+    parts, _ = stored_splits(half, stored, seed=0)
+    for part, split in zip(origins(stored, parts), (TRAINING, VALIDATION, TEST), strict=True):
+        assert part <= set(half.contexts(split).tolist())
+
+
+def test_what_no_split_holds_is_parted_by_chance_from_what_would_be_learnt_from():
+    half, stored = ToyTunable(), kept(TRAINING)
+    parts, made = stored_splits(half, stored, seed=0)
+    assert made == {TRAINING: "the half's", VALIDATION: "by chance", TEST: "by chance"}
+    assert sum(len(part.comparisons) for part in parts) == len(stored)
+    contexts = origins(stored, parts)
+    assert not contexts[0] & contexts[1] | contexts[0] & contexts[2] | contexts[1] & contexts[2]
+    count = sum(len(some) for some in contexts)
+    share = round(0.15 * count)
+    assert [len(some) for some in contexts] == [count - 2 * share, share, share]
+    other, _ = stored_splits(half, stored, seed=1)
+    assert contexts[1] != origins(stored, other)[1]
+
+
+def test_what_a_split_holds_is_never_learnt_from():
+    half, stored = ToyTunable(), kept(TRAINING, TEST)
+    parts, made = stored_splits(half, stored, seed=0)
+    assert made == {TRAINING: "the half's", VALIDATION: "by chance", TEST: "the half's"}
+    learnt, checked, reported = origins(stored, parts)
+    assert reported == {number for number in stored.origin.tolist() if number >= 80}
+    assert max(learnt | checked) < 60
+    assert checked
+
+
+def test_comparisons_that_leave_nothing_to_learn_from_are_refused():
+    with pytest.raises(InputError, match="no comparison belongs with a context that may be learnt"):
+        stored_splits(ToyTunable(), kept(TEST), seed=0)
+
+
 def test_too_few_contexts_cannot_be_parted():
     with pytest.raises(InputError, match="contexts are too few to part"):
-        stored_splits(ToyTunable(), kept(1), seed=0)
+        stored_splits(ToyTunable(), kept(TRAINING, contexts=1), seed=0)
+
+
+def test_the_scale_is_that_of_what_is_compared_about_the_mean_of_its_context():
+    response = torch.tensor([[1.0, 5.0], [3.0, 5.0], [10.0, 5.0], [16.0, 5.0], [999.0, 0.0]])
+    table = FeatureTable.of(torch.zeros(5, 1), response)
+    compared = ComparedRows.of(torch.tensor([[1, 0], [3, 2]]), "test")
+    split = JudgedSplit(table, compared, torch.tensor([7, 7, 4, 4, 4]))
+    # squares about the means 2 and 13, of four rows less two means; what never varies is 1
+    told = torch.tensor([((1 + 1 + 9 + 9) / 2) ** 0.5, 1.0])
+    torch.testing.assert_close(split.response_scale(), told)
+
+
+def test_named_features_tell_their_names_and_scale():
+    data = RewardData(JudgedFeaturesSource(source=ToySource()), BUILDER)
+    assert data.sizes.response_names == ("match", "quality")
+    torch.testing.assert_close(
+        torch.tensor(data.sizes.response_scale), data.training.response_scale()
+    )
+    assert Sizes.of_plain(json.loads(json.dumps(asdict(data.sizes)))) == data.sizes
+    plain = RewardData(ToySource(), BUILDER).sizes
+    assert (plain.response_names, plain.response_scale, plain.response_parts) == ((), (), 1)
+    offered = RewardData(RegretFeaturesSource(source=ToySource(), candidates=2), BUILDER).sizes
+    assert (offered.response_parts, offered.response_width) == (5, 15)
 
 
 def test_stored_comparisons_are_learnt_from_in_place_of_a_builder_s(tmp_path):
     write_comparisons(
-        tmp_path / "stored", kept(40), command="test", configuration={}, inputs={"toy": "abc"}
+        tmp_path / "stored", kept(TRAINING), command="test", configuration={}, inputs={"toy": "abc"}
     )
     data = RewardData(ToySource(), comparisons=tmp_path / "stored")
     assert data.sizes.qualities == ()
+    assert data.facts()["splits"]["test"] == "by chance"
     assert len(data.input_hashes()["comparisons"]) == 64
     for both in ({}, {"builder": BUILDER, "comparisons": tmp_path / "stored"}):
         with pytest.raises(InputError, match=r"either data.builder or data.comparisons"):

@@ -16,16 +16,26 @@ from personalize.rewards.preference_model import (
     Sizes,
 )
 from personalize.rewards.regret import RegretHead
+from personalize.rewards.weight_adapter_head import WeightAdapterHead
 from tests.personalize.rewards.logistic import Logistic
 from tests.test_slots import variants
 
-SIZES = Sizes(3, 9, ("match", "novelty"), annotators=4, comparisons=6)
+SIZES = Sizes(
+    3,
+    9,
+    ("match", "novelty"),
+    annotators=4,
+    comparisons=6,
+    response_names=tuple("abcdefghi"),
+    response_scale=tuple(0.5 + place / 4 for place in range(9)),
+)
 OPTIONS = {
     "plain": {},
     "comparing": {"comparing": True},
     "scales": {"blocks": 2, "context_scales": True, "normalize": True},
     "regret": {"policies": 1},
     "partial return": {"policies": 1, "regret": False},
+    "one for all": {"per_context": False},
 }
 BUILT = [
     (ScalarHead, "plain"),
@@ -38,6 +48,8 @@ BUILT = [
     (EnsembleHead, "plain"),
     (RegretHead, "regret"),
     (RegretHead, "partial return"),
+    (WeightAdapterHead, "plain"),
+    (WeightAdapterHead, "one for all"),
 ]
 heads = pytest.mark.parametrize(
     ("variant", "options"), BUILT, ids=[f"{kind.__name__}-{name}" for kind, name in BUILT]

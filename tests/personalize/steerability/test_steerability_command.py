@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_prep.artifact import read_artifact
 from personalize.__main__ import main
 from personalize.report.words import DASH
 from personalize.steerability.command import read_configuration
 from personalize.steerability.tables import ROWS
+from personalize.steering.particles import Difference, EndOnly, ParticleSteering
 
 CONFIGURATION = """
 source:
@@ -87,6 +89,25 @@ def test_the_documented_configurations_are_read():
     for path in found:
         options, _ = read_configuration(path)
         assert "none" in options.chains
+
+
+@pytest.mark.parametrize(
+    ("words", "potential"),
+    [
+        ("", None),
+        ("potential: null", None),
+        ("potential: Difference", Difference()),
+        ("potential: {class_path: personalize.steering.particles.EndOnly}", EndOnly()),
+    ],
+)
+def test_particles_are_weighed_by_the_potential_that_a_file_names(tmp_path, words, potential):
+    chain = f"particles: {{count: 3, strength: 2, {words}}}"
+    path = tmp_path / "given.yaml"
+    path.write_text(CONFIGURATION.replace("particles: {count: 1, strength: 2}", chain))
+    options, plain = read_configuration(path)
+    assert options.chains["particles"].chain.particles == ParticleSteering(3, 2.0, potential)
+    path.write_text(yaml.safe_dump(plain))  # what a report keeps is read again the same
+    assert read_configuration(path)[0].chains["particles"] == options.chains["particles"]
 
 
 def run(folder: Path, words: str = "", *arguments: str) -> int:

@@ -120,6 +120,16 @@ def test_looking_on_the_way_finds_a_rare_mode_that_the_best_of_many_misses():
         assert best_of_many < 1 - 0.97**count + 0.12
 
 
+def test_no_potential_is_that_of_differences():
+    where = torch.zeros(20, 1)
+    found = [
+        steer(MixtureSampler(), where, where, NearTheRareMode(), ParticleSteering(4, 12.0, one)).x
+        for one in (None, Difference(), EndOnly())
+    ]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
 def test_copies_that_never_part_ways_gain_nothing():
     settings = ParticleSteering(8, 12.0, Difference())
     steered = share_in_the_rare_mode(settings, stochastic=False)

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ def half(tmp_path_factory) -> TunablePlans:
     paths = write_planning_artifacts(tmp_path_factory.mktemp("parts"))
     checkpoint: Path = write_random_planner(tmp_path_factory.mktemp("runs") / "diffusion", paths)
     half = TunedPlans(checkpoint=checkpoint, policy=AnchorPolicy, moments=4).open()
-    half.policy.planner.selection = Selection(central=False)  # of four the middle hardly changes
+    planner: Any = half.policy.planner
+    planner.selection = Selection(central=False)  # of four the middle hardly changes
     return half
 
 

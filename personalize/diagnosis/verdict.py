@@ -102,12 +102,12 @@ def _ranking(ranking: Numbers) -> str:
 
 def _displacement(found: Numbers) -> str:
     change, falls = found["winner_change"], found["winner_falls"]
-    low, high = signed(change["low"], 2), signed(change["high"], 2)
-    words = f"by {signed(change['mean'], 2)} ({low} to {high})"
+    low, high = signed(change["low"], 3), signed(change["high"], 3)
+    words = f"by {signed(change['mean'], 3)} ({low} to {high})"
     if change["high"] < 0:
         return (
-            f"Likelihood is displaced: the log-probability of what is preferred falls {words}, in "
-            f"{share(falls['mean'])} of pairs{_where(found['mass'])}."
+            "Likelihood is displaced: the log-probability of what is preferred changes "
+            f"{words} and falls in {share(falls['mean'])} of pairs{_where(found['mass'])}."
         )
     if change["low"] > 0:
         return f"What is preferred becomes likelier, its log-probability changing {words}."

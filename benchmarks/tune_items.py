@@ -9,7 +9,8 @@ intervals, against the checkpoint as it was and against plain fine-tuning.
   python benchmarks/tune_items.py --checkpoint runs/demo/fit/mender_emb --json
 
 With `--kept FOLDER` what a method came to is written there and not computed again, so that several
-processes can each do one of them (`--only GRPO`) and a last one prints the table.
+processes can each do one of them (`--only GRPO`) and a last one prints the table. What was kept
+under other options is refused; only rates may differ, and those that were tried are told.
 """
 
 import argparse
@@ -49,6 +50,8 @@ from recsys.tuning_contexts import RowLimits
 PLAIN, GRPO = "plain fine-tuning", "GRPO"
 NAMES = (PLAIN, "S-DPO", "sum of pairs", "DMPO", GRPO)
 CLIPPED_NORM, RESAMPLES, ROWS_AT_ONCE = 1.0, 2000, 256
+FREE = ("rates", "plain_rates", "drawing_rates", "device", "kept", "only", "json")
+"""Options that may differ between processes that share what they keep."""
 REPORTED = (
     "ndcg@10",
     "recall@10",
@@ -101,6 +104,48 @@ class Outcome:
     chosen: float
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What methods came to, in a folder.
+
+    Attributes:
+        folder: Where; it is made when needed.
+        asked: Options that all of it must have been computed under.
+    """
+
+    folder: Path
+    asked: Mapping[str, str]
+
+    def read(self, name: str) -> Outcome | None:
+        """What a method came to before, if that was kept.
+
+        Raises:
+            SystemExit: If it was computed under other options.
+        """
+        path = self._path(name)
+        if not path.exists():
+            return None
+        found = json.loads(path.read_text())
+        other = [key for key, value in self.asked.items() if found["asked"].get(key) != value]
+        if other:
+            raise SystemExit(
+                f"{path} was made with another {', '.join(other)}; pass another --kept."
+            )
+        values = {measure: np.array(each, np.float64) for measure, each in found["values"].items()}
+        validated = {float(rate): value for rate, value in found["validated"].items()}
+        return Outcome(values, validated, found["chosen"])
+
+    def write(self, name: str, found: Outcome) -> None:
+        """Write what a method came to."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        values = {measure: each.tolist() for measure, each in found.values.items()}
+        told = {"validated": found.validated, "chosen": found.chosen, "asked": dict(self.asked)}
+        self._path(name).write_text(json.dumps({"values": values, **told}))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+
 def main() -> None:
     """Run the sweep and the seeds, print the table and, with `--json`, one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -140,7 +185,9 @@ def main() -> None:
         options.device,
     )
     names = (options.only,) if options.only else NAMES
-    outcomes = experiment(half, settings, names, options.contexts, options.kept)
+    asked = {name: str(value) for name, value in vars(options).items() if name not in FREE}
+    kept = None if options.kept is None else Kept(options.kept, asked)
+    outcomes = experiment(half, settings, names, options.contexts, kept)
     if options.only:
         return
     before = half.evaluate(half.policy, TEST)
@@ -186,7 +233,7 @@ def experiment(
     settings: Settings,
     names: Sequence[str],
     contexts: int,
-    kept: Path | None,
+    kept: "Kept | None",
 ) -> dict[str, Outcome]:
     """What each method comes to; what is kept from before is read."""
     generator = np.random.default_rng(0)
@@ -197,13 +244,14 @@ def experiment(
     comparisons = None
     outcomes = {}
     for name in names:
-        found = kept_outcome(kept, name)
+        found = None if kept is None else kept.read(name)
         if found is None:
             rows: ComparisonSet | LoggedTargets = LoggedTargets(numbers)
             if name not in (PLAIN, GRPO):
                 rows = comparisons = comparisons or compared(half, numbers)
             found = outcome(half, settings, name, rows)
-            keep(kept, name, found)
+            if kept is not None:
+                kept.write(name, found)
         note(f"{name}: {found.validated}, chosen {found.chosen:g}, {time.process_time():.0f} s")
         outcomes[name] = found
     return outcomes
@@ -236,27 +284,6 @@ def outcome(
         if measure in told[0].values
     }
     return Outcome(values, validated, best)
-
-
-def kept_outcome(folder: Path | None, name: str) -> Outcome | None:
-    """What a method came to before, if that was kept."""
-    path = None if folder is None else folder / f"{name}.json"
-    if path is None or not path.exists():
-        return None
-    found = json.loads(path.read_text())
-    values = {measure: np.array(each, np.float64) for measure, each in found["values"].items()}
-    validated = {float(rate): value for rate, value in found["validated"].items()}
-    return Outcome(values, validated, found["chosen"])
-
-
-def keep(folder: Path | None, name: str, found: Outcome) -> None:
-    """Write what a method came to, where it is to be kept."""
-    if folder is None:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {measure: each.tolist() for measure, each in found.values.items()}
-    told = {"values": values, "validated": found.validated, "chosen": found.chosen}
-    (folder / f"{name}.json").write_text(json.dumps(told))
 
 
 def tuned(
